@@ -1,1 +1,34 @@
-//! placeholder
+//! The heart of Onefold, without I/O, runtime or clock: jobs, the [transition table](TRANSITIONS)
+//! and the pure [rules] over it, fencing tokens, retry and dedup rules, limits, the [`Engine`]
+//! contract, and the in-memory [reference engine](reference).
+//!
+//! Invariants I1 to I11 are those of `docs/guide/invariants.md`.
+
+// pub mod canonical;
+mod clock;
+mod dedup;
+mod duration;
+mod engine;
+// pub mod expression;
+mod fingerprint;
+mod ids;
+mod job;
+pub mod limits;
+mod names;
+pub mod promise;
+pub mod reference;
+mod retry;
+pub mod rules;
+mod state;
+
+pub use clock::*;
+pub use dedup::*;
+pub use duration::*;
+pub use engine::*;
+pub use fingerprint::*;
+pub use ids::*;
+pub use job::*;
+pub use names::*;
+pub use retry::*;
+pub use rules::{End, LateEvidence, RetryPolicy, RetryRefusal};
+pub use state::*;
