@@ -114,7 +114,8 @@ pub trait Engine: Send + Sync + 'static {
     /// and says when to come again.
     fn tick(&self) -> BoxFuture<'_, EngineResult<Ticked>>;
 
-    /// Returns when [`Engine::tick`] has to come earlier than it last said.
+    /// Returns when [`Engine::tick`] has to come earlier than it last said: at once if that is so
+    /// already, however long ago it came about.
     fn tick_sooner(&self) -> BoxFuture<'_, ()>;
 
     /// Writes a consistent copy to a file that must not exist, beside running work.

@@ -38,9 +38,31 @@ struct Inner {
     finished_waiters: Vec<(JobId, Resolver<()>)>,
     event_waiters: Vec<(EventCursor, Resolver<()>)>,
     tick_waiters: Vec<Resolver<()>>,
+    /// When the last tick said the next one has to come.
+    next_tick: Timestamp,
     steps: StepDetector,
     draining: bool,
     closed: bool,
+}
+
+impl Inner {
+    fn next_due(&self) -> Option<Timestamp> {
+        let next_poll = self.parked.iter().map(|parked| parked.until).min();
+        [self.model.next_due(), next_poll].into_iter().flatten().min()
+    }
+
+    /// Whether a tick has to come earlier than the last one said.
+    fn tick_is_late(&self) -> bool {
+        self.next_due().is_some_and(|due| due < self.next_tick)
+    }
+
+    fn hurry_tick(&mut self) {
+        if !self.tick_waiters.is_empty() && self.tick_is_late() {
+            for waiter in self.tick_waiters.drain(..) {
+                let _ = waiter.resolve(());
+            }
+        }
+    }
 }
 
 struct Parked {
@@ -58,6 +80,7 @@ impl ReferenceEngine {
             finished_waiters: Vec::new(),
             event_waiters: Vec::new(),
             tick_waiters: Vec::new(),
+            next_tick: Timestamp::EPOCH,
             steps: StepDetector::new(clock.as_ref()),
             draining: false,
             closed: false,
@@ -74,6 +97,7 @@ impl ReferenceEngine {
         inner.finished_waiters.clear();
         inner.event_waiters.clear();
         inner.tick_waiters.clear();
+        inner.next_tick = Timestamp::EPOCH;
         inner.steps = StepDetector::new(self.shared.clock.as_ref());
         (inner.draining, inner.closed) = (false, false);
         inner.model.reopened(now);
@@ -112,9 +136,7 @@ impl ReferenceEngine {
         let (done, waiting) = inner.event_waiters.drain(..).partition(|(cursor, _)| *cursor < last);
         inner.event_waiters = waiting;
         resolve_all(done);
-        for waiter in inner.tick_waiters.drain(..) {
-            let _ = waiter.resolve(());
-        }
+        inner.hurry_tick();
     }
 
     fn serve_parked(&self, inner: &mut Inner, now: Timestamp) {
@@ -168,6 +190,7 @@ impl ReferenceEngine {
         });
         let until = now.saturating_add(params.wait);
         inner.parked.push(Parked { params, until, answer });
+        inner.hurry_tick();
         Ok(Err(promise))
     }
 
@@ -189,9 +212,9 @@ impl ReferenceEngine {
         let (over, waiting) = inner.parked.drain(..).partition(|parked| parked.until <= now);
         inner.parked = waiting;
         answer_empty(over);
-        let next_poll = inner.parked.iter().map(|parked| parked.until).min();
         let a_minute = now.saturating_add(limits::WAIT_MAX);
-        let next = [inner.model.next_due(), next_poll].into_iter().flatten().fold(a_minute, Timestamp::min);
+        let next = inner.next_due().map_or(a_minute, |due| due.min(a_minute));
+        inner.next_tick = next;
         Ok(Ticked { next, due, expired, purged, clock_stepped })
     }
 }
@@ -419,8 +442,12 @@ impl Engine for ReferenceEngine {
     }
 
     fn tick_sooner(&self) -> BoxFuture<'_, ()> {
+        let mut inner = self.lock();
+        if inner.tick_is_late() {
+            return Box::pin(ready(()));
+        }
         let (resolver, promise) = promise();
-        self.lock().tick_waiters.push(resolver);
+        inner.tick_waiters.push(resolver);
         Box::pin(async move {
             promise.await;
         })
