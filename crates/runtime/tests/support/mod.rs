@@ -1,0 +1,167 @@
+//! An engine that shows its calls to a test, which may make them fail.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use onefold_core::{
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Engine, EngineError, EngineResult,
+    EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView,
+    LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
+    SettleOp, Settled, StoreStats, Ticked,
+};
+
+/// A call of an engine.
+#[allow(dead_code, reason = "not every test looks into every call")]
+pub(crate) enum Call<'a> {
+    Add(&'a AddParams),
+    Lease(&'a LeaseParams),
+    Settle(&'a [SettleOp]),
+    Tick,
+}
+
+/// Sees a call before it is made; an error is answered instead of making it.
+type Watcher = Box<dyn Fn(&Call<'_>) -> Result<(), EngineError> + Send + Sync>;
+/// Sees jobs that were leased.
+type LeaseWatcher = Box<dyn Fn(&[LeasedJob]) + Send + Sync>;
+
+/// An engine that is watched.
+pub(crate) struct Watched {
+    inner: Arc<dyn Engine>,
+    capabilities: Capabilities,
+    before: Watcher,
+    leased: LeaseWatcher,
+}
+
+impl Watched {
+    pub(crate) fn new(
+        inner: Arc<dyn Engine>,
+        before: impl Fn(&Call<'_>) -> Result<(), EngineError> + Send + Sync + 'static,
+    ) -> Watched {
+        let capabilities = inner.capabilities();
+        Watched { inner, capabilities, before: Box::new(before), leased: Box::new(|_| {}) }
+    }
+
+    #[allow(dead_code, reason = "only the tests of the loop do")]
+    pub(crate) fn claiming_many_processes(mut self) -> Watched {
+        self.capabilities.multi_process = true;
+        self
+    }
+
+    #[allow(dead_code, reason = "only the tests of workers do")]
+    pub(crate) fn on_leased(mut self, leased: impl Fn(&[LeasedJob]) + Send + Sync + 'static) -> Watched {
+        self.leased = Box::new(leased);
+        self
+    }
+
+    fn watch<'a, T: Send + 'a>(
+        &'a self,
+        call: &Call<'_>,
+        make: impl FnOnce() -> BoxFuture<'a, EngineResult<T>>,
+    ) -> BoxFuture<'a, EngineResult<T>> {
+        match (self.before)(call) {
+            Ok(()) => make(),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+}
+
+impl Engine for Watched {
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+    fn add(&self, params: AddParams) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Added>>>> {
+        self.watch(&Call::Add(&params.clone()), || self.inner.add(params))
+    }
+    fn lease(&self, params: LeaseParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>> {
+        let leasing = self.watch(&Call::Lease(&params.clone()), || self.inner.lease(params));
+        Box::pin(async {
+            let jobs = leasing.await?;
+            (self.leased)(&jobs);
+            Ok(jobs)
+        })
+    }
+    fn settle(&self, ops: Vec<SettleOp>) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Settled>>>> {
+        self.watch(&Call::Settle(&ops.clone()), || self.inner.settle(ops))
+    }
+    fn cancel(&self, id: JobId, force: bool) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
+        self.inner.cancel(id, force)
+    }
+    fn retry(&self, id: JobId, accept_duplicates: bool) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
+        self.inner.retry(id, accept_duplicates)
+    }
+    fn redrive(&self, params: RedriveParams) -> BoxFuture<'_, EngineResult<ItemResult<Redriven>>> {
+        self.inner.redrive(params)
+    }
+    fn edit(&self, id: JobId, edit: JobEdit) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
+        self.inner.edit(id, edit)
+    }
+    fn delete(&self, id: JobId) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
+        self.inner.delete(id)
+    }
+    fn get(&self, id: JobId) -> BoxFuture<'_, EngineResult<Option<JobView>>> {
+        self.inner.get(id)
+    }
+    fn list(&self, params: ListParams) -> BoxFuture<'_, EngineResult<JobPage>> {
+        self.inner.list(params)
+    }
+    fn finished(&self, id: JobId) -> BoxFuture<'_, EngineResult<()>> {
+        self.inner.finished(id)
+    }
+    fn queues(&self) -> BoxFuture<'_, EngineResult<Vec<QueueView>>> {
+        self.inner.queues()
+    }
+    fn queue(&self, name: QueueName) -> BoxFuture<'_, EngineResult<Option<QueueView>>> {
+        self.inner.queue(name)
+    }
+    fn set_queue(&self, name: QueueName, patch: QueuePatch) -> BoxFuture<'_, EngineResult<QueueView>> {
+        self.inner.set_queue(name, patch)
+    }
+    fn delete_queue(
+        &self,
+        name: QueueName,
+        force: bool,
+    ) -> BoxFuture<'_, EngineResult<ItemResult<DeletedQueue>>> {
+        self.inner.delete_queue(name, force)
+    }
+    fn key(&self, queue: QueueName, key: Key) -> BoxFuture<'_, EngineResult<Option<KeyView>>> {
+        self.inner.key(queue, key)
+    }
+    fn release_key(&self, queue: QueueName, key: Key) -> BoxFuture<'_, EngineResult<Option<KeyView>>> {
+        self.inner.release_key(queue, key)
+    }
+    fn setting(&self, name: String) -> BoxFuture<'_, EngineResult<Option<Setting>>> {
+        self.inner.setting(name)
+    }
+    fn set_setting(
+        &self,
+        name: String,
+        value: bytes::Bytes,
+        expected: u64,
+    ) -> BoxFuture<'_, EngineResult<Result<u64, Setting>>> {
+        self.inner.set_setting(name, value, expected)
+    }
+    fn events(&self, params: EventsParams) -> BoxFuture<'_, EngineResult<EventPage>> {
+        self.inner.events(params)
+    }
+    fn events_after(&self, cursor: EventCursor) -> BoxFuture<'_, EngineResult<()>> {
+        self.inner.events_after(cursor)
+    }
+    fn tick(&self) -> BoxFuture<'_, EngineResult<Ticked>> {
+        self.watch(&Call::Tick, || self.inner.tick())
+    }
+    fn tick_sooner(&self) -> BoxFuture<'_, ()> {
+        self.inner.tick_sooner()
+    }
+    fn backup(&self, to: PathBuf) -> BoxFuture<'_, EngineResult<BackupDone>> {
+        self.inner.backup(to)
+    }
+    fn stats(&self) -> BoxFuture<'_, EngineResult<StoreStats>> {
+        self.inner.stats()
+    }
+    fn drain(&self) -> BoxFuture<'_, EngineResult<()>> {
+        self.inner.drain()
+    }
+    fn close(&self) -> BoxFuture<'_, EngineResult<()>> {
+        self.inner.close()
+    }
+}
