@@ -4,12 +4,12 @@
 //!
 //! Invariants I1 to I11 are those of `docs/guide/invariants.md`.
 
-// pub mod canonical;
+pub mod canonical;
 mod clock;
 mod dedup;
 mod duration;
 mod engine;
-// pub mod expression;
+pub mod expression;
 mod fingerprint;
 mod ids;
 mod job;
@@ -20,6 +20,7 @@ pub mod reference;
 mod retry;
 pub mod rules;
 mod state;
+mod timestamp;
 
 pub use clock::*;
 pub use dedup::*;
@@ -32,3 +33,4 @@ pub use names::*;
 pub use retry::*;
 pub use rules::{End, LateEvidence, RetryPolicy, RetryRefusal};
 pub use state::*;
+pub use timestamp::*;

@@ -1,0 +1,1 @@
+SELECT token, attempt, crc FROM onefold_attempts WHERE seq = ?1 ORDER BY number

@@ -1,0 +1,1 @@
+INSERT OR REPLACE INTO onefold_checkpoints (seq, value, crc) VALUES (?1, ?2, ?3)

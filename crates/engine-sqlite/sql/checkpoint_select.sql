@@ -1,0 +1,1 @@
+SELECT value, crc FROM onefold_checkpoints WHERE seq = ?1

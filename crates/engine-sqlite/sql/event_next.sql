@@ -1,0 +1,1 @@
+SELECT next_event FROM onefold_meta WHERE id = 1

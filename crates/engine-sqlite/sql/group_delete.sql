@@ -1,0 +1,1 @@
+DELETE FROM onefold_groups WHERE queue = ?1 AND grp = ?2 AND ord = ?3

@@ -1,0 +1,1 @@
+SELECT DISTINCT grp FROM onefold_groups WHERE queue = ?1

@@ -1,0 +1,1 @@
+SELECT seq, queue FROM onefold_jobs WHERE seq > ?1 ORDER BY seq LIMIT ?2

@@ -1,0 +1,1 @@
+DELETE FROM onefold_ledger WHERE lid = ?1

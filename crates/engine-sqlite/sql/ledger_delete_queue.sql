@@ -1,0 +1,1 @@
+DELETE FROM onefold_ledger WHERE queue = ?1 RETURNING lid, hash

@@ -1,0 +1,1 @@
+SELECT lid, hash FROM onefold_ledger ORDER BY lid

@@ -1,0 +1,1 @@
+SELECT hash_key, next_seq, next_token, next_event FROM onefold_meta WHERE id = 1

@@ -1,0 +1,1 @@
+UPDATE onefold_queues SET deleted_at = ?2 WHERE id = ?1

@@ -1,0 +1,1 @@
+DELETE FROM onefold_queues WHERE deleted_at <= ?1

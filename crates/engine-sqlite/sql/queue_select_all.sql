@@ -1,0 +1,1 @@
+SELECT id, name, settings, counts FROM onefold_queues WHERE deleted_at IS NULL

@@ -1,0 +1,1 @@
+SELECT result, crc FROM onefold_results WHERE seq = ?1

@@ -1,0 +1,1 @@
+DELETE FROM onefold_retention WHERE bucket = ?1

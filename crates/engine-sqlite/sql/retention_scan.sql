@@ -1,0 +1,1 @@
+SELECT bucket, at FROM onefold_retention

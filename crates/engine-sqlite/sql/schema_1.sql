@@ -1,0 +1,202 @@
+-- Schema version 1 of the embedded store. Every table carries the prefix onefold_.
+-- Times are unix milliseconds. `seq` is the sequence inside a job's id. Written only by the one
+-- writer thread; anybody may read. For people: the views onefold_job_list and onefold_attempt_list.
+
+-- One row: the numbers that only grow.
+CREATE TABLE onefold_meta (
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    store_id    BLOB NOT NULL,             -- 16 random bytes, the name of this store
+    hash_key    BLOB NOT NULL,             -- 16 random bytes, the key of the key index's hash
+    created_at  INTEGER NOT NULL,
+    next_seq    INTEGER NOT NULL,
+    next_token  INTEGER NOT NULL,
+    next_event  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE onefold_queues (
+    id          INTEGER PRIMARY KEY,
+    ns          INTEGER NOT NULL DEFAULT 0,
+    name        TEXT NOT NULL,
+    deleted_at  INTEGER,                   -- set: kept only to name the queue in its last events
+    settings    TEXT NOT NULL,             -- JSON
+    counts      TEXT NOT NULL              -- JSON; accepted = unfinished + completed + dead + cancelled + purged
+) STRICT;
+CREATE UNIQUE INDEX onefold_queues_by_name ON onefold_queues (ns, name) WHERE deleted_at IS NULL;
+
+-- Where a job stands. state: 1 scheduled 2 available 3 running 4 retrying 5 completed 6 dead 7 cancelled.
+-- The a_ columns are the latest attempt; earlier ones are in onefold_attempts.
+CREATE TABLE onefold_jobs (
+    seq             INTEGER PRIMARY KEY,
+    created_at      INTEGER NOT NULL,
+    queue           INTEGER NOT NULL,
+    state           INTEGER NOT NULL CHECK (state BETWEEN 1 AND 7),
+    reason          INTEGER,
+    priority        INTEGER NOT NULL,
+    run_at          INTEGER NOT NULL,
+    max_attempts    INTEGER NOT NULL,
+    failures        INTEGER NOT NULL,
+    lost_leases     INTEGER NOT NULL,
+    recent_losses   BLOB,
+    retry_until     INTEGER,
+    cancel          INTEGER NOT NULL,
+    finished_at     INTEGER,
+    group_order     INTEGER,
+    duplicates      INTEGER NOT NULL,
+    mismatches      INTEGER NOT NULL,
+    retain          INTEGER,
+    a_number        INTEGER,
+    a_token         INTEGER,
+    a_worker        TEXT,
+    a_started_at    INTEGER,
+    a_lease         INTEGER,
+    a_lease_until   INTEGER,
+    a_deadline      INTEGER,
+    a_poll          INTEGER,
+    a_ended_at      INTEGER,
+    a_outcome       INTEGER,
+    a_end_state     INTEGER,
+    a_content       INTEGER,
+    a_rest          TEXT,                  -- JSON: error, progress, log, late writes
+    crc             INTEGER NOT NULL,
+    pad             BLOB,                  -- keeps the row's size, so that an update never moves it
+    CHECK ((finished_at IS NOT NULL) = (state >= 5)),
+    CHECK ((reason IS NOT NULL) = (state = 6)),
+    CHECK (state <> 3 OR (a_token IS NOT NULL AND a_ended_at IS NULL))
+) STRICT;
+
+-- What was asked for. Changed only before the first start.
+CREATE TABLE onefold_specs (
+    seq             INTEGER PRIMARY KEY,
+    kind            TEXT,
+    key             TEXT,
+    grp             TEXT,
+    payload_form    INTEGER NOT NULL,      -- 0 absent 1 JSON 2 raw bytes
+    content_type    TEXT,
+    options         TEXT,                  -- JSON: what else differs from the defaults
+    fingerprint     BLOB,
+    payload         BLOB,
+    crc             INTEGER NOT NULL
+) STRICT;
+
+-- Attempts before the latest.
+CREATE TABLE onefold_attempts (
+    seq             INTEGER NOT NULL,
+    number          INTEGER NOT NULL,
+    token           INTEGER NOT NULL,
+    attempt         TEXT NOT NULL,         -- JSON
+    crc             INTEGER NOT NULL,
+    PRIMARY KEY (seq, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE onefold_results (
+    seq             INTEGER PRIMARY KEY,
+    result          BLOB NOT NULL,
+    crc             INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE onefold_checkpoints (
+    seq             INTEGER PRIMARY KEY,
+    value           BLOB NOT NULL,
+    crc             INTEGER NOT NULL
+) STRICT;
+
+-- What happened to a job beside its attempts: of each kind the first 20 and the last 20.
+CREATE TABLE onefold_evidence (
+    seq             INTEGER NOT NULL,
+    kind            INTEGER NOT NULL,
+    slot            INTEGER NOT NULL,
+    number          INTEGER NOT NULL,
+    at              INTEGER NOT NULL,
+    note            TEXT,
+    PRIMARY KEY (seq, kind, slot)
+) STRICT, WITHOUT ROWID;
+
+-- The dedup ledger, in order of expiry class and then of writing: lid = class << 48 | counter,
+-- where a class holds windows that differ by less than a factor of two, so that each class is
+-- dropped from its head. space: 0 keys of jobs, 1 identities of requests.
+CREATE TABLE onefold_ledger (
+    lid             INTEGER PRIMARY KEY,
+    space           INTEGER NOT NULL,
+    queue           INTEGER NOT NULL,
+    key             TEXT NOT NULL,
+    seq             INTEGER NOT NULL,
+    created_at      INTEGER NOT NULL,
+    fingerprint     BLOB NOT NULL,
+    until           INTEGER NOT NULL,
+    free_on         INTEGER NOT NULL,
+    hash            INTEGER NOT NULL,
+    crc             INTEGER NOT NULL
+) STRICT;
+
+-- Sets of job sequences, 4,096 to a row. kind: 0 leasable now, by queue and priority; 1 running.
+CREATE TABLE onefold_sets (
+    kind            INTEGER NOT NULL,
+    queue           INTEGER NOT NULL,
+    priority        INTEGER NOT NULL,
+    bucket          INTEGER NOT NULL,
+    members         BLOB NOT NULL,
+    PRIMARY KEY (kind, queue, priority, bucket)
+) STRICT, WITHOUT ROWID;
+
+-- Jobs that something happens to at a time: bucket = at >> 18 (about 4.4 minutes).
+CREATE TABLE onefold_timers (
+    bucket          INTEGER NOT NULL,
+    seq             INTEGER NOT NULL,
+    at              INTEGER NOT NULL,
+    PRIMARY KEY (bucket, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Unfinished (and blocking) jobs of each group, in order.
+CREATE TABLE onefold_groups (
+    queue           INTEGER NOT NULL,
+    grp             TEXT NOT NULL,
+    ord             INTEGER NOT NULL,
+    seq             INTEGER NOT NULL,
+    PRIMARY KEY (queue, grp, ord)
+) STRICT, WITHOUT ROWID;
+
+-- When the first of 4,096 neighbouring jobs may be deleted.
+CREATE TABLE onefold_retention (
+    bucket          INTEGER PRIMARY KEY,
+    at              INTEGER NOT NULL
+) STRICT;
+
+-- First answers to the ends of attempts whose jobs are gone, kept for a day.
+CREATE TABLE onefold_receipts (
+    token           INTEGER PRIMARY KEY,
+    seq             INTEGER NOT NULL,
+    created_at      INTEGER NOT NULL,
+    content         INTEGER NOT NULL,
+    state           INTEGER NOT NULL,
+    until           INTEGER NOT NULL
+) STRICT;
+
+-- Events, all of one commit in a row.
+CREATE TABLE onefold_events (
+    first           INTEGER PRIMARY KEY,
+    count           INTEGER NOT NULL,
+    at              INTEGER NOT NULL,
+    events          BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE onefold_settings (
+    name            TEXT PRIMARY KEY,
+    value           BLOB NOT NULL,
+    version         INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE VIEW onefold_job_list AS
+SELECT printf('job_%012x7000%016x', j.created_at, j.seq | (-9223372036854775807 - 1)) AS id,
+       q.name AS queue,
+       CASE j.state WHEN 1 THEN 'scheduled' WHEN 2 THEN 'available' WHEN 3 THEN 'running'
+                    WHEN 4 THEN 'retrying' WHEN 5 THEN 'completed' WHEN 6 THEN 'dead' ELSE 'cancelled' END AS state,
+       CASE j.reason WHEN 1 THEN 'attempts' WHEN 2 THEN 'permanent' WHEN 3 THEN 'crash_loop'
+                     WHEN 4 THEN 'expired' WHEN 5 THEN 'indeterminate' END AS reason,
+       s.kind, s.key, s.grp AS "group", j.priority, j.failures, j.lost_leases, j.max_attempts,
+       strftime('%FT%TZ', j.created_at / 1000, 'unixepoch') AS created_at,
+       strftime('%FT%TZ', j.run_at / 1000, 'unixepoch') AS run_at,
+       strftime('%FT%TZ', j.finished_at / 1000, 'unixepoch') AS finished_at,
+       j.a_number AS attempt, j.a_token AS fencing_token, j.a_worker AS worker
+FROM onefold_jobs j
+JOIN onefold_queues q ON q.id = j.queue
+LEFT JOIN onefold_specs s ON s.seq = j.seq;

@@ -1,0 +1,1 @@
+SELECT kind, queue, priority, bucket, members FROM onefold_sets

@@ -1,0 +1,1 @@
+SELECT value, version FROM onefold_settings WHERE name = ?1

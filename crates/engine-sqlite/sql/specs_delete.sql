@@ -1,0 +1,1 @@
+DELETE FROM onefold_specs WHERE seq BETWEEN ?1 AND ?2

@@ -1,0 +1,1 @@
+DELETE FROM onefold_timers WHERE bucket = ?1 AND seq = ?2

@@ -1,0 +1,1 @@
+SELECT min(bucket) FROM onefold_timers WHERE bucket > ?1

@@ -1,0 +1,1 @@
+SELECT seq, at FROM onefold_timers WHERE bucket BETWEEN ?1 AND ?2

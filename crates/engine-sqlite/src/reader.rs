@@ -1,0 +1,210 @@
+//! Reading beside the writer: short queries on connections of their own.
+
+use bytes::Bytes;
+use onefold_core::{
+    EventPage, EventsParams, Evidence, Job, JobId, JobPage, JobSpec, JobSummary, JobView, ListParams, Payload, QueueName,
+    QueueSettings, Seq, Setting, State, StoreEvent, Timestamp, Waiting, limits,
+};
+use rusqlite::{Connection, OptionalExtension, Row, Statement};
+
+use crate::error::{StoreError, StoreResult};
+use crate::rows::{self, JobRow};
+use crate::sets::{SeqSet, bucket_of};
+use crate::shared::Shared;
+
+/// Rows a page of a list reads at a time.
+const PAGE_ROWS: u32 = 512;
+
+/// Why an available job waits. `leasable`: it stands in the ready set.
+pub(crate) fn waiting(leasable: bool, settings: &QueueSettings, running: u64) -> Option<Waiting> {
+    let full = settings.concurrency.is_some_and(|limit| running >= u64::from(limit));
+    if !leasable {
+        Some(Waiting::Group)
+    } else if settings.paused {
+        Some(Waiting::Paused)
+    } else if full {
+        Some(Waiting::Concurrency)
+    } else {
+        None
+    }
+}
+
+/// A result or checkpoint, if there is one.
+pub(crate) fn read_optional(stmt: &mut Statement<'_>, seq: Seq) -> StoreResult<Option<Bytes>> {
+    let mut found = stmt.query([seq.get() as i64])?;
+    found.next()?.map(|row| rows::read_value(row, seq)).transpose()
+}
+
+pub(crate) fn read_evidence(stmt: &mut Statement<'_>, seq: Seq) -> StoreResult<Vec<Evidence>> {
+    let mut evidence = Vec::new();
+    let mut found = stmt.query([seq.get() as i64])?;
+    while let Some(row) = found.next()? {
+        evidence.push(Evidence {
+            kind: rows::evidence_of(row.get(0)?)?,
+            number: row.get(1)?,
+            at: Timestamp::from_unix_ms(row.get(2)?).unwrap_or(Timestamp::EPOCH),
+            note: row.get(3)?,
+        });
+    }
+    Ok(evidence)
+}
+
+pub(crate) fn read_setting(stmt: &mut Statement<'_>, name: &str) -> StoreResult<Option<Setting>> {
+    let setting = |row: &Row<'_>| {
+        Ok(Setting { value: Bytes::from(row.get::<_, Vec<u8>>(0)?), version: row.get::<_, i64>(1)? as u64 })
+    };
+    Ok(stmt.query_row([name], setting).optional()?)
+}
+
+fn read_job(row: &Row<'_>, shared: &Shared) -> StoreResult<JobRow> {
+    rows::read_job(row, |id| shared.queue_name(id))
+}
+
+fn read_spec(conn: &Connection, seq: Seq) -> StoreResult<JobSpec> {
+    let mut stmt = conn.prepare_cached(include_str!("../sql/spec_select.sql"))?;
+    let mut found = stmt.query([seq.get() as i64])?;
+    match found.next()? {
+        Some(row) => rows::read_spec(row),
+        None => Err(StoreError::corrupt(format!("job {} has no record of what was asked for", seq.get()))),
+    }
+}
+
+fn job_waiting(conn: &Connection, shared: &Shared, row: &JobRow) -> StoreResult<Option<Waiting>> {
+    if row.job.state != State::Available {
+        return Ok(None);
+    }
+    let Some(queue) = shared.queue(row.queue) else { return Ok(None) };
+    let leasable = row.job.group_order.is_none() || in_ready_set(conn, &row.job, row.queue)?;
+    Ok(waiting(leasable, &queue.settings, queue.running))
+}
+
+fn in_ready_set(conn: &Connection, job: &Job, queue: i64) -> StoreResult<bool> {
+    let seq = job.id.seq().get();
+    let bucket = bucket_of(seq);
+    let mut stmt = conn.prepare_cached(include_str!("../sql/set_select.sql"))?;
+    let stored: Option<Vec<u8>> =
+        stmt.query_row((0, queue, job.priority, bucket as i64), |row| row.get(0)).optional()?;
+    let mut set = SeqSet::default();
+    Ok(stored.is_some_and(|stored| set.load(bucket, &stored).is_some() && set.contains(seq)))
+}
+
+/// Everything about a job.
+pub(crate) fn get(conn: &Connection, shared: &Shared, id: JobId) -> StoreResult<Option<JobView>> {
+    // One read transaction, so that all parts are of one moment.
+    let conn = conn.unchecked_transaction()?;
+    let seq = id.seq();
+    let row = {
+        let mut stmt = conn.prepare_cached(include_str!("../sql/job_select.sql"))?;
+        let mut found = stmt.query([seq.get() as i64])?;
+        match found.next()? {
+            Some(row) => read_job(row, shared)?,
+            None => return Ok(None),
+        }
+    };
+    if row.job.id != id {
+        return Ok(None);
+    }
+    let mut attempts = Vec::new();
+    {
+        let mut stmt = conn.prepare_cached(include_str!("../sql/attempt_select.sql"))?;
+        let mut found = stmt.query([seq.get() as i64])?;
+        while let Some(row) = found.next()? {
+            attempts.push(rows::read_attempt(row, seq)?);
+        }
+    }
+    attempts.extend(row.job.attempt.clone());
+    let waiting = job_waiting(&conn, shared, &row)?;
+    let spec = read_spec(&conn, seq)?;
+    let evidence = read_evidence(&mut *conn.prepare_cached(include_str!("../sql/evidence_select.sql"))?, seq)?;
+    let result = read_optional(&mut *conn.prepare_cached(include_str!("../sql/result_select.sql"))?, seq)?;
+    let checkpoint = read_optional(&mut *conn.prepare_cached(include_str!("../sql/checkpoint_select.sql"))?, seq)?;
+    Ok(Some(JobView { job: row.job, spec, attempts, evidence, waiting, result, checkpoint }))
+}
+
+/// A page of jobs, newest first, looking at a bounded number of rows.
+pub(crate) fn list(conn: &Connection, shared: &Shared, params: &ListParams) -> StoreResult<JobPage> {
+    let conn = conn.unchecked_transaction()?;
+    let mut page = JobPage::default();
+    let mut before = params.before.map_or(i64::MAX, |seq| seq.get() as i64);
+    let mut scanned = 0;
+    loop {
+        let rows = page_rows(&conn, shared, before)?;
+        let full_chunk = rows.len() as u32 == PAGE_ROWS;
+        for row in rows {
+            if page.jobs.len() as u32 >= params.limit || scanned >= limits::LIST_ROWS_SCANNED_MAX {
+                page.next = Seq::new(before as u64);
+                return Ok(page);
+            }
+            scanned += 1;
+            let seq = row.job.id.seq();
+            before = seq.get() as i64;
+            let rough = params.filter.queue.as_ref().is_none_or(|queue| *queue == row.job.queue)
+                && (params.filter.states.is_empty() || params.filter.states.contains(&row.job.state));
+            if !rough {
+                continue;
+            }
+            let mut spec = read_spec(&conn, seq)?;
+            if params.filter.matches(&row.job, &spec) {
+                spec.payload = Payload::Absent;
+                let waiting = job_waiting(&conn, shared, &row)?;
+                page.jobs.push(JobSummary { job: row.job, spec, waiting });
+            }
+        }
+        if !full_chunk {
+            return Ok(page);
+        }
+    }
+}
+
+fn page_rows(conn: &Connection, shared: &Shared, before: i64) -> StoreResult<Vec<JobRow>> {
+    let mut stmt = conn.prepare_cached(include_str!("../sql/job_page.sql"))?;
+    let mut found = stmt.query((before, PAGE_ROWS))?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        rows.push(read_job(row, shared)?);
+    }
+    Ok(rows)
+}
+
+/// Events after a cursor.
+pub(crate) fn events(conn: &Connection, params: &EventsParams) -> StoreResult<EventPage> {
+    let conn = conn.unchecked_transaction()?;
+    let oldest: Option<i64> = conn.prepare_cached(include_str!("../sql/event_oldest.sql"))?.query_row([], |r| r.get(0))?;
+    let next_event: i64 =
+        conn.prepare_cached(include_str!("../sql/event_next.sql"))?.query_row([], |row| row.get(0))?;
+    let last = next_event as u64 - 1;
+    let after = params.after.min(last);
+    let mut events: Vec<StoreEvent> = Vec::new();
+    let mut names: std::collections::HashMap<i64, QueueName> = std::collections::HashMap::new();
+    let mut stmt = conn.prepare_cached(include_str!("../sql/event_page.sql"))?;
+    let mut found = stmt.query((after as i64, params.limit))?;
+    while let Some(row) = found.next()? {
+        let first: i64 = row.get(0)?;
+        let at = Timestamp::from_unix_ms(row.get(2)?).unwrap_or(Timestamp::EPOCH);
+        if names.is_empty() {
+            names = queue_names(&conn)?;
+        }
+        let bytes = row.get_ref(3)?.as_blob()?;
+        let stored = crate::events::read(first as u64, at, bytes, |id| names.get(&id).cloned())?;
+        events.extend(stored.into_iter().filter(|event| event.cursor > after));
+        if events.len() >= params.limit as usize {
+            break;
+        }
+    }
+    events.truncate(params.limit as usize);
+    let next = events.last().map_or(after, |event| event.cursor);
+    drop(found);
+    Ok(EventPage { events, next, oldest: oldest.map_or(last + 1, |oldest| oldest as u64) })
+}
+
+fn queue_names(conn: &Connection) -> StoreResult<std::collections::HashMap<i64, QueueName>> {
+    let mut stmt = conn.prepare_cached(include_str!("../sql/queue_names.sql"))?;
+    let mut found = stmt.query([])?;
+    let mut names = std::collections::HashMap::new();
+    while let Some(row) = found.next()? {
+        let name: String = row.get(1)?;
+        let name = QueueName::new(&name).map_err(|_| StoreError::corrupt("a stored queue name cannot be read".to_owned()))?;
+        names.insert(row.get(0)?, name);
+    }
+    Ok(names)
+}

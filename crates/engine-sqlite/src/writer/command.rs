@@ -1,0 +1,141 @@
+//! What the writer is asked to do, and the answers held back until the commit.
+
+use bytes::Bytes;
+use onefold_core::promise::Resolver;
+use onefold_core::{
+    AddParams, Added, DeletedQueue, EngineError, EngineResult, ItemResult, JobEdit, JobId, JobView, Key, KeyView, LeaseParams,
+    LeasedJob, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleOp, Settled, StoreStats, Ticked,
+};
+
+/// The place an answer goes to.
+pub(crate) type Answer<T> = Resolver<EngineResult<T>>;
+
+/// What can be asked of the writer.
+pub(crate) enum Command {
+    Add(AddParams, Answer<Vec<ItemResult<Added>>>),
+    Lease(LeaseParams, Answer<Vec<LeasedJob>>),
+    Settle(Vec<SettleOp>, Answer<Vec<ItemResult<Settled>>>),
+    /// Jobs handed out to somebody who was gone by then.
+    Unclaimed(Vec<SettleOp>),
+    Cancel(JobId, bool, Answer<ItemResult<JobView>>),
+    Retry(JobId, bool, Answer<ItemResult<JobView>>),
+    Redrive(RedriveParams, Answer<ItemResult<Redriven>>),
+    Edit(JobId, JobEdit, Answer<ItemResult<JobView>>),
+    Delete(JobId, Answer<ItemResult<JobView>>),
+    Queues(Answer<Vec<QueueView>>),
+    Queue(QueueName, Answer<Option<QueueView>>),
+    SetQueue(QueueName, QueuePatch, Answer<QueueView>),
+    DeleteQueue(QueueName, bool, Answer<ItemResult<DeletedQueue>>),
+    Key(QueueName, Key, Answer<Option<KeyView>>),
+    ReleaseKey(QueueName, Key, Answer<Option<KeyView>>),
+    SetSetting(String, Bytes, u64, Answer<Result<u64, Setting>>),
+    Tick(Answer<Ticked>),
+    TickSooner(Resolver<()>),
+    Stats(Answer<StoreStats>),
+    Drain(Answer<()>),
+    Close(Answer<()>),
+}
+
+impl Command {
+    /// How many things it asks for: what a group commit is limited by.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Command::Add(params, _) => params.jobs.len().max(1),
+            Command::Settle(ops, _) | Command::Unclaimed(ops) => ops.len().max(1),
+            Command::Lease(params, _) => params.max as usize,
+            _ => 1,
+        }
+    }
+
+    /// Whether it is refused while the disk is full.
+    pub(crate) fn needs_space(&self) -> bool {
+        matches!(self, Command::Add(..))
+    }
+
+    /// Answers that it did not happen.
+    pub(crate) fn fail(self, error: EngineError) {
+        fn no<T>(answer: Answer<T>, error: EngineError) {
+            // Nobody waits any more: nobody has to be told.
+            let _ = answer.resolve(Err(error));
+        }
+        match self {
+            Command::Add(_, answer) => no(answer, error),
+            Command::Lease(_, answer) => no(answer, error),
+            Command::Settle(_, answer) => no(answer, error),
+            Command::Cancel(_, _, answer)
+            | Command::Retry(_, _, answer)
+            | Command::Edit(_, _, answer)
+            | Command::Delete(_, answer) => no(answer, error),
+            Command::Redrive(_, answer) => no(answer, error),
+            Command::Queues(answer) => no(answer, error),
+            Command::Queue(_, answer) => no(answer, error),
+            Command::SetQueue(_, _, answer) => no(answer, error),
+            Command::DeleteQueue(_, _, answer) => no(answer, error),
+            Command::Key(_, _, answer) | Command::ReleaseKey(_, _, answer) => no(answer, error),
+            Command::SetSetting(_, _, _, answer) => no(answer, error),
+            Command::Tick(answer) => no(answer, error),
+            Command::Stats(answer) => no(answer, error),
+            Command::Drain(answer) | Command::Close(answer) => no(answer, error),
+            Command::TickSooner(_) | Command::Unclaimed(_) => {}
+        }
+    }
+}
+
+/// What a command came to, until it is durable.
+pub(crate) enum Outcome {
+    Add(Vec<ItemResult<Added>>),
+    Lease(Vec<LeasedJob>),
+    /// The poll stays.
+    Parked,
+    Settle(Vec<ItemResult<Settled>>),
+    View(ItemResult<Box<JobView>>),
+    Redrive(ItemResult<Redriven>),
+    Queues(Vec<QueueView>),
+    Queue(Option<QueueView>),
+    SetQueue(QueueView),
+    DeleteQueue(ItemResult<DeletedQueue>),
+    Key(Option<KeyView>),
+    SetSetting(Result<u64, Setting>),
+    Tick(Ticked),
+    Stats(StoreStats),
+    Done,
+}
+
+impl Command {
+    /// Answers with what it came to. Gives back leases nobody was there to take.
+    pub(crate) fn answer(self, outcome: Outcome) -> Option<Vec<LeasedJob>> {
+        fn ok<T>(answer: Answer<T>, value: T) -> Option<Vec<LeasedJob>> {
+            let _ = answer.resolve(Ok(value));
+            None
+        }
+        match (self, outcome) {
+            (Command::Add(_, answer), Outcome::Add(value)) => ok(answer, value),
+            (Command::Lease(_, answer), Outcome::Lease(value)) => match answer.resolve(Ok(value)) {
+                Ok(()) => None,
+                Err(unwanted) => unwanted.ok(),
+            },
+            (Command::Settle(_, answer), Outcome::Settle(value)) => ok(answer, value),
+            (
+                Command::Cancel(_, _, answer)
+                | Command::Retry(_, _, answer)
+                | Command::Edit(_, _, answer)
+                | Command::Delete(_, answer),
+                Outcome::View(value),
+            ) => ok(answer, value.map(|view| *view)),
+            (Command::Redrive(_, answer), Outcome::Redrive(value)) => ok(answer, value),
+            (Command::Queues(answer), Outcome::Queues(value)) => ok(answer, value),
+            (Command::Queue(_, answer), Outcome::Queue(value)) => ok(answer, value),
+            (Command::SetQueue(_, _, answer), Outcome::SetQueue(value)) => ok(answer, value),
+            (Command::DeleteQueue(_, _, answer), Outcome::DeleteQueue(value)) => ok(answer, value),
+            (Command::Key(_, _, answer) | Command::ReleaseKey(_, _, answer), Outcome::Key(value)) => ok(answer, value),
+            (Command::SetSetting(_, _, _, answer), Outcome::SetSetting(value)) => ok(answer, value),
+            (Command::Tick(answer), Outcome::Tick(value)) => ok(answer, value),
+            (Command::Stats(answer), Outcome::Stats(value)) => ok(answer, value),
+            (Command::Drain(answer) | Command::Close(answer), Outcome::Done) => ok(answer, ()),
+            (Command::TickSooner(_) | Command::Unclaimed(_), _) => None,
+            // A command and another's outcome: the answer's resolver is dropped, and its caller
+            // is told that the store closed.
+            (_, _) => None,
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Leasing jobs: one holder each, with a token never used before (I4).
+
+use bytes::Bytes;
+use onefold_core::{Event, ItemResult, JobSpec, LeaseParams, LeasedJob, Refusal, State, limits, rules};
+
+use super::memory::{QueueId, SetName};
+use super::store::{Entry, Store};
+use crate::error::StoreResult;
+
+impl Store<'_> {
+    /// Hands out up to `params.max` jobs. None at all is not an error.
+    pub(crate) fn lease(&mut self, params: &LeaseParams) -> StoreResult<Vec<LeasedJob>> {
+        let mut leased: Vec<LeasedJob> = Vec::new();
+        let mut bytes = 0;
+        let mut open: Vec<QueueId> = params.queues.iter().filter_map(|name| self.mem.queue_id(name)).collect();
+        let mut turn = 0;
+        while leased.len() < params.max as usize && !open.is_empty() {
+            turn = if params.fair { turn % open.len() } else { 0 };
+            let Some(queue) = open.get(turn).copied() else { break };
+            let Some(mut entry) = self.next_leasable(queue)? else {
+                open.remove(turn);
+                continue;
+            };
+            let spec = self.spec(&mut entry)?;
+            let size = spec.payload.len();
+            if !leased.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
+                self.put(entry);
+                break;
+            }
+            bytes += size;
+            match self.lease_one(&mut entry, spec, params)? {
+                Ok(job) => leased.push(job),
+                Err(_exhausted) => {
+                    self.put(entry);
+                    break;
+                }
+            }
+            self.put(entry);
+            turn += 1;
+        }
+        Ok(leased)
+    }
+
+    /// The next job of a queue that may be leased; those whose last moment to start has passed
+    /// die on the way.
+    fn next_leasable(&mut self, queue: QueueId) -> StoreResult<Option<Box<Entry>>> {
+        loop {
+            let Some(found) = self.mem.queue(queue) else { return Ok(None) };
+            let full = found.settings.concurrency.is_some_and(|limit| found.counts.running >= u64::from(limit));
+            if found.settings.paused || full {
+                return Ok(None);
+            }
+            let Some(seq) = self.mem.first_ready(queue) else { return Ok(None) };
+            let Some(mut entry) = self.take(seq)? else {
+                return Err(crate::error::StoreError::corrupt(format!("leasable job {seq} has no row")));
+            };
+            if !rules::is_expired(&entry.job, self.now) {
+                return Ok(Some(entry));
+            }
+            self.expire(&mut entry)?;
+            self.put(entry);
+        }
+    }
+
+    pub(crate) fn expire(&mut self, entry: &mut Entry) -> StoreResult<()> {
+        // Only a job that is not running gets here, and every such unfinished job can expire.
+        let _ = self.change(entry, Some(Event::Died), |job, _, _, now| rules::expire(job, now))?;
+        Ok(())
+    }
+
+    fn lease_one(&mut self, entry: &mut Entry, spec: JobSpec, params: &LeaseParams) -> StoreResult<ItemResult<LeasedJob>> {
+        let Some(token) = self.tokens.take() else { return Ok(Err(Refusal::TokensExhausted)) };
+        let seq = entry.job.id.seq();
+        let again = entry.job.attempt.is_some();
+        if let Some(last) = &entry.job.attempt {
+            crate::rows::write_attempt(&mut self.stmts.attempt_insert, seq, last)?;
+        }
+        let changed = self.change(entry, Some(Event::Leased), |job, policy, _, now| {
+            rules::lease(job, policy, token, params.worker.clone(), params.lease, params.poll, now)
+        })?;
+        if changed.is_err() {
+            return Ok(Err(Refusal::JobNotFound));
+        }
+        let checkpoint: Option<Bytes> = if again {
+            crate::reader::read_optional(&mut self.stmts.checkpoint_select, seq)?
+        } else {
+            None
+        };
+        Ok(Ok(LeasedJob { job: entry.job.clone(), spec, checkpoint }))
+    }
+
+    /// The jobs an earlier call with the same poll id was given and still holds.
+    pub(crate) fn held_by_poll(&mut self, poll: u64) -> StoreResult<Vec<LeasedJob>> {
+        let running: Vec<u64> = self.mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
+        let mut held = Vec::new();
+        for seq in running {
+            let Some(mut entry) = self.take(seq)? else { continue };
+            let same = entry.job.attempt.as_ref().is_some_and(|attempt| attempt.poll == Some(poll));
+            if same && entry.job.state == State::Running {
+                let spec = self.spec(&mut entry)?;
+                let checkpoint = crate::reader::read_optional(&mut self.stmts.checkpoint_select, entry.job.id.seq())?;
+                held.push(LeasedJob { job: entry.job.clone(), spec, checkpoint });
+            }
+            self.put(entry);
+        }
+        Ok(held)
+    }
+}

@@ -1,0 +1,412 @@
+//! What the writer knows without asking the disk: which jobs could be leased, which run, what is
+//! due when, who holds which key. All of it can be rebuilt from the file; all changes of a
+//! transaction are undone if it is rolled back.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use onefold_core::{Group, QueueCounts, QueueName, QueueSettings, Timestamp};
+
+use crate::key_index::{KeyHash, KeyIndex};
+use crate::sets::{SeqSet, bucket_of};
+
+/// A queue's number in the file.
+pub(crate) type QueueId = i64;
+
+/// Which set of sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum SetName {
+    /// Jobs of a queue and priority that could be leased now.
+    Ready(QueueId, i16),
+    /// Jobs that run.
+    Running,
+}
+
+impl SetName {
+    /// Kind, queue and priority as stored.
+    pub(crate) fn columns(self) -> (i64, QueueId, i16) {
+        match self {
+            SetName::Ready(queue, priority) => (0, queue, priority),
+            SetName::Running => (1, 0, 0),
+        }
+    }
+
+    pub(crate) fn from_columns(kind: i64, queue: QueueId, priority: i16) -> Option<SetName> {
+        match kind {
+            0 => Some(SetName::Ready(queue, priority)),
+            1 => Some(SetName::Running),
+            _ => None,
+        }
+    }
+}
+
+/// A queue as the writer knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Queue {
+    pub(crate) name: QueueName,
+    pub(crate) settings: Arc<QueueSettings>,
+    pub(crate) counts: QueueCounts,
+}
+
+/// A change that can be taken back.
+#[derive(Debug)]
+enum Undo {
+    SetInserted(SetName, u64),
+    SetRemoved(SetName, u64),
+    TimerInserted(Timestamp, u64),
+    TimerRemoved(Timestamp, u64),
+    DeadlineInserted(Timestamp, u64),
+    DeadlineRemoved(Timestamp, u64),
+    KeyInserted(KeyHash, u64),
+    KeyRemoved(KeyHash, u64),
+    Queue(QueueId, Option<Box<Queue>>),
+    Retention(u64, Option<Timestamp>),
+    GroupRuns(QueueId, Group, bool),
+}
+
+/// The numbers that only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) next_seq: u64,
+    pub(crate) next_event: u64,
+    pub(crate) next_queue: QueueId,
+}
+
+/// See the [module](self).
+pub(crate) struct Memory {
+    sets: BTreeMap<SetName, SeqSet>,
+    timers: BTreeSet<(Timestamp, u64)>,
+    deadlines: BTreeSet<(Timestamp, u64)>,
+    keys: KeyIndex,
+    queues: HashMap<QueueId, Queue>,
+    queue_ids: HashMap<QueueName, QueueId>,
+    retention: BTreeMap<u64, Timestamp>,
+    running_groups: HashSet<(QueueId, Group)>,
+    /// The next counter of each expiry class of the ledger.
+    pub(crate) ledger_tails: BTreeMap<u16, u64>,
+    pub(crate) counters: Counters,
+
+    undo: Vec<Undo>,
+    dirty_sets: HashSet<(SetName, u64)>,
+    dirty_queues: HashSet<QueueId>,
+    dirty_retention: HashSet<u64>,
+    /// Queues in which a job became leasable in this transaction.
+    woken: BTreeSet<QueueId>,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Memory {
+        Memory {
+            sets: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            keys: KeyIndex::new(),
+            queues: HashMap::new(),
+            queue_ids: HashMap::new(),
+            retention: BTreeMap::new(),
+            running_groups: HashSet::new(),
+            ledger_tails: BTreeMap::new(),
+            counters: Counters { next_seq: 1, next_event: 1, next_queue: 1 },
+            undo: Vec::new(),
+            dirty_sets: HashSet::new(),
+            dirty_queues: HashSet::new(),
+            dirty_retention: HashSet::new(),
+            woken: BTreeSet::new(),
+        }
+    }
+
+    // Sets.
+
+    pub(crate) fn load_set(&mut self, name: SetName, bucket: u64, stored: &[u8]) -> Option<()> {
+        self.sets.entry(name).or_default().load(bucket, stored)
+    }
+
+    pub(crate) fn set(&self, name: SetName) -> Option<&SeqSet> {
+        self.sets.get(&name)
+    }
+
+    pub(crate) fn insert(&mut self, name: SetName, seq: u64) {
+        if self.sets.entry(name).or_default().insert(seq) {
+            self.undo.push(Undo::SetInserted(name, seq));
+            self.dirty_sets.insert((name, bucket_of(seq)));
+            if let SetName::Ready(queue, _) = name {
+                self.woken.insert(queue);
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, name: SetName, seq: u64) {
+        let Some(set) = self.sets.get_mut(&name) else { return };
+        if set.remove(seq) {
+            if set.is_empty() {
+                self.sets.remove(&name);
+            }
+            self.undo.push(Undo::SetRemoved(name, seq));
+            self.dirty_sets.insert((name, bucket_of(seq)));
+        }
+    }
+
+    /// The next leasable job of a queue: smallest priority, then oldest.
+    pub(crate) fn first_ready(&self, queue: QueueId) -> Option<u64> {
+        let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
+        self.sets.range(all).find_map(|(_, set)| set.first())
+    }
+
+    /// The oldest leasable job of a queue, whatever its priority.
+    pub(crate) fn oldest_ready(&self, queue: QueueId) -> Option<u64> {
+        let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
+        self.sets.range(all).filter_map(|(_, set)| set.first()).min()
+    }
+
+    // Timers and deadlines.
+
+    pub(crate) fn insert_timer(&mut self, at: Timestamp, seq: u64) {
+        if self.timers.insert((at, seq)) {
+            self.undo.push(Undo::TimerInserted(at, seq));
+        }
+    }
+
+    pub(crate) fn remove_timer(&mut self, at: Timestamp, seq: u64) {
+        if self.timers.remove(&(at, seq)) {
+            self.undo.push(Undo::TimerRemoved(at, seq));
+        }
+    }
+
+    pub(crate) fn first_timer(&self) -> Option<(Timestamp, u64)> {
+        self.timers.first().copied()
+    }
+
+    pub(crate) fn insert_deadline(&mut self, at: Timestamp, seq: u64) {
+        if self.deadlines.insert((at, seq)) {
+            self.undo.push(Undo::DeadlineInserted(at, seq));
+        }
+    }
+
+    pub(crate) fn remove_deadline(&mut self, at: Timestamp, seq: u64) {
+        if self.deadlines.remove(&(at, seq)) {
+            self.undo.push(Undo::DeadlineRemoved(at, seq));
+        }
+    }
+
+    pub(crate) fn first_deadline(&self) -> Option<(Timestamp, u64)> {
+        self.deadlines.first().copied()
+    }
+
+    // Keys.
+
+    pub(crate) fn load_key(&mut self, hash: KeyHash, lid: u64) {
+        let tail = self.ledger_tails.entry((lid >> 48) as u16).or_insert(0);
+        *tail = (*tail).max((lid & ((1 << 48) - 1)) + 1);
+        self.keys.insert(hash, lid);
+    }
+
+    pub(crate) fn insert_key(&mut self, hash: KeyHash, lid: u64) {
+        self.keys.insert(hash, lid);
+        self.undo.push(Undo::KeyInserted(hash, lid));
+    }
+
+    pub(crate) fn remove_key(&mut self, hash: KeyHash, lid: u64) {
+        if self.keys.remove(hash, lid) {
+            self.undo.push(Undo::KeyRemoved(hash, lid));
+        }
+    }
+
+    pub(crate) fn keys(&self) -> &KeyIndex {
+        &self.keys
+    }
+
+    /// Where the next ledger entry with this window goes.
+    pub(crate) fn next_lid(&mut self, class: u16) -> u64 {
+        let tail = self.ledger_tails.entry(class).or_insert(0);
+        let lid = u64::from(class) << 48 | *tail;
+        // Not undone: a number left out does no harm.
+        *tail += 1;
+        lid
+    }
+
+    // Queues.
+
+    pub(crate) fn queue_id(&self, name: &QueueName) -> Option<QueueId> {
+        self.queue_ids.get(name).copied()
+    }
+
+    pub(crate) fn queue(&self, id: QueueId) -> Option<&Queue> {
+        self.queues.get(&id)
+    }
+
+    pub(crate) fn queue_ids(&self) -> impl Iterator<Item = QueueId> + '_ {
+        self.queues.keys().copied()
+    }
+
+    pub(crate) fn load_queue(&mut self, id: QueueId, queue: Queue) {
+        self.counters.next_queue = self.counters.next_queue.max(id + 1);
+        self.queue_ids.insert(queue.name.clone(), id);
+        self.queues.insert(id, queue);
+    }
+
+    /// Makes, changes (`Some`) or forgets (`None`) a queue.
+    pub(crate) fn put_queue(&mut self, id: QueueId, queue: Option<Queue>) {
+        let before = self.replace_queue(id, queue);
+        self.undo.push(Undo::Queue(id, before.map(Box::new)));
+        self.dirty_queues.insert(id);
+    }
+
+    fn replace_queue(&mut self, id: QueueId, queue: Option<Queue>) -> Option<Queue> {
+        match queue {
+            Some(queue) => {
+                self.queue_ids.insert(queue.name.clone(), id);
+                self.queues.insert(id, queue)
+            }
+            None => {
+                let gone = self.queues.remove(&id);
+                if let Some(gone) = &gone {
+                    self.queue_ids.remove(&gone.name);
+                }
+                gone
+            }
+        }
+    }
+
+    /// The counts of a queue, to be changed.
+    pub(crate) fn counts(&mut self, id: QueueId) -> Option<&mut QueueCounts> {
+        let queue = self.queues.get_mut(&id)?;
+        if self.dirty_queues.insert(id) {
+            self.undo.push(Undo::Queue(id, Some(Box::new(queue.clone()))));
+        }
+        Some(&mut queue.counts)
+    }
+
+    // Groups.
+
+    /// Whether a job of the group runs.
+    pub(crate) fn group_runs(&self, queue: QueueId, group: &Group) -> bool {
+        !self.running_groups.is_empty() && self.running_groups.contains(&(queue, group.clone()))
+    }
+
+    pub(crate) fn set_group_runs(&mut self, queue: QueueId, group: &Group, runs: bool) {
+        let place = (queue, group.clone());
+        let changed = if runs { self.running_groups.insert(place) } else { self.running_groups.remove(&place) };
+        if changed {
+            self.undo.push(Undo::GroupRuns(queue, group.clone(), !runs));
+        }
+    }
+
+    // Retention.
+
+    pub(crate) fn load_retention(&mut self, bucket: u64, at: Timestamp) {
+        self.retention.insert(bucket, at);
+    }
+
+    /// Notes when the jobs of a bucket have to be looked at, `None` for never.
+    pub(crate) fn set_retention(&mut self, bucket: u64, at: Option<Timestamp>) {
+        let before = match at {
+            Some(at) => self.retention.insert(bucket, at),
+            None => self.retention.remove(&bucket),
+        };
+        self.undo.push(Undo::Retention(bucket, before));
+        self.dirty_retention.insert(bucket);
+    }
+
+    pub(crate) fn retention(&self, bucket: u64) -> Option<Timestamp> {
+        self.retention.get(&bucket).copied()
+    }
+
+    pub(crate) fn retention_buckets(&self) -> impl Iterator<Item = (u64, Timestamp)> + '_ {
+        self.retention.iter().map(|(bucket, at)| (*bucket, *at))
+    }
+
+    // Transactions.
+
+    /// What a transaction touched and has to be written with it.
+    pub(crate) fn take_dirty(&mut self) -> Dirty {
+        Dirty {
+            sets: self.dirty_sets.drain().collect(),
+            queues: self.dirty_queues.drain().collect(),
+            retention: self.dirty_retention.drain().collect(),
+        }
+    }
+
+    /// Queues in which jobs became leasable since the last call.
+    pub(crate) fn take_woken(&mut self) -> BTreeSet<QueueId> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Lets the parked polls of a queue be looked at again.
+    pub(crate) fn wake(&mut self, queue: QueueId) {
+        self.woken.insert(queue);
+    }
+
+    pub(crate) fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// The transaction is durable.
+    pub(crate) fn commit(&mut self) {
+        self.undo.clear();
+        self.forget_marks();
+    }
+
+    /// The transaction never happened.
+    pub(crate) fn roll_back(&mut self, counters: Counters) {
+        for undo in std::mem::take(&mut self.undo).into_iter().rev() {
+            match undo {
+                Undo::SetInserted(name, seq) => {
+                    if let Some(set) = self.sets.get_mut(&name) {
+                        set.remove(seq);
+                    }
+                }
+                Undo::SetRemoved(name, seq) => {
+                    self.sets.entry(name).or_default().insert(seq);
+                }
+                Undo::TimerInserted(at, seq) => {
+                    self.timers.remove(&(at, seq));
+                }
+                Undo::TimerRemoved(at, seq) => {
+                    self.timers.insert((at, seq));
+                }
+                Undo::DeadlineInserted(at, seq) => {
+                    self.deadlines.remove(&(at, seq));
+                }
+                Undo::DeadlineRemoved(at, seq) => {
+                    self.deadlines.insert((at, seq));
+                }
+                Undo::KeyInserted(hash, lid) => {
+                    self.keys.remove(hash, lid);
+                }
+                Undo::KeyRemoved(hash, lid) => self.keys.insert(hash, lid),
+                Undo::Queue(id, before) => {
+                    self.replace_queue(id, None);
+                    self.replace_queue(id, before.map(|queue| *queue));
+                }
+                Undo::GroupRuns(queue, group, true) => {
+                    self.running_groups.insert((queue, group));
+                }
+                Undo::GroupRuns(queue, group, false) => {
+                    self.running_groups.remove(&(queue, group));
+                }
+                Undo::Retention(bucket, before) => {
+                    match before {
+                        Some(at) => self.retention.insert(bucket, at),
+                        None => self.retention.remove(&bucket),
+                    };
+                }
+            }
+        }
+        self.counters = counters;
+        self.forget_marks();
+    }
+
+    fn forget_marks(&mut self) {
+        self.dirty_sets.clear();
+        self.dirty_queues.clear();
+        self.dirty_retention.clear();
+        self.woken.clear();
+    }
+}
+
+/// See [`Memory::take_dirty`].
+pub(crate) struct Dirty {
+    pub(crate) sets: Vec<(SetName, u64)>,
+    pub(crate) queues: Vec<QueueId>,
+    pub(crate) retention: Vec<u64>,
+}

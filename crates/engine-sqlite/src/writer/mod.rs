@@ -1,0 +1,486 @@
+//! The one writer: a thread that owns the only writing connection. It takes what waits, does all
+//! of it in one transaction, commits with one fsync, and only then answers (I1).
+
+mod add;
+mod command;
+mod lease;
+mod ledger;
+mod manage;
+pub(crate) mod memory;
+mod settle;
+pub(crate) mod store;
+mod tick;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use onefold_core::promise::Resolver;
+use onefold_core::{
+    Clock, End, EngineError, LeaseParams, LeasedJob, QueueName, SettleAction, SettleOp, StepDetector,
+    StoreStats, Ticked, Timestamp,
+};
+use rusqlite::Connection;
+
+use crate::disk::Disk;
+use crate::error::{StoreError, StoreResult};
+use crate::shared::{QueueSeen, Shared};
+use crate::stats::Stats;
+pub(crate) use command::{Answer, Command};
+use command::Outcome;
+use store::Store;
+
+/// Things done in one transaction at the most.
+const GROUP_MAX: usize = 4_096;
+
+/// A poll that waits for jobs.
+struct Parked {
+    params: LeaseParams,
+    until: Timestamp,
+    answer: Answer<Vec<LeasedJob>>,
+}
+
+/// See the [module](self).
+pub(crate) struct Writer<'c> {
+    pub(crate) conn: &'c Connection,
+    pub(crate) store: Store<'c>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) disk: Disk,
+    pub(crate) stats: Stats,
+    pub(crate) retention_slack_ms: u64,
+    steps: StepDetector,
+    parked: BTreeMap<u64, Parked>,
+    parked_by_queue: HashMap<QueueName, BTreeSet<u64>>,
+    parked_by_poll: HashMap<u64, u64>,
+    next_parked: u64,
+    tick_waiters: Vec<Resolver<()>>,
+    announced: Timestamp,
+    draining: bool,
+    poisoned: Option<EngineError>,
+    /// Leases to give back in the next transaction, since nobody was there to take them.
+    unclaimed: Vec<SettleOp>,
+}
+
+impl<'c> Writer<'c> {
+    #[allow(clippy::too_many_arguments, reason = "the parts of one thread, put together once")]
+    pub(crate) fn new(
+        conn: &'c Connection,
+        store: Store<'c>,
+        clock: Arc<dyn Clock>,
+        shared: Arc<Shared>,
+        disk: Disk,
+        retention_slack_ms: u64,
+    ) -> Writer<'c> {
+        let steps = StepDetector::new(clock.as_ref());
+        Writer {
+            conn,
+            store,
+            clock,
+            shared,
+            disk,
+            stats: Stats::default(),
+            retention_slack_ms,
+            steps,
+            parked: BTreeMap::new(),
+            parked_by_queue: HashMap::new(),
+            parked_by_poll: HashMap::new(),
+            next_parked: 1,
+            tick_waiters: Vec::new(),
+            announced: Timestamp::EPOCH,
+            draining: false,
+            poisoned: None,
+            unclaimed: Vec::new(),
+        }
+    }
+
+    /// Serves until the store is closed or nobody is left to ask.
+    pub(crate) fn run(mut self, commands: &Receiver<Command>) {
+        let mut closing = None;
+        while closing.is_none() {
+            let Ok(first) = commands.recv() else { break };
+            let group = take_group(first, commands, &mut closing);
+            self.serve(group);
+            while !self.unclaimed.is_empty() {
+                let give_back = Command::Unclaimed(std::mem::take(&mut self.unclaimed));
+                self.serve(vec![give_back]);
+            }
+        }
+        self.shared.close();
+        self.parked.clear();
+        self.disk.close(self.conn);
+        if let Some(answer) = closing {
+            let _ = answer.resolve(Ok(()));
+        }
+    }
+
+    /// Does a group of commands in one transaction and answers them.
+    fn serve(&mut self, group: Vec<Command>) {
+        if let Some(error) = self.poisoned.clone() {
+            return group.into_iter().for_each(|command| command.fail(error.clone()));
+        }
+        self.disk.look();
+        let refused = if self.disk.is_full() { Some(EngineError::DiskFull) } else { None };
+        let (refused_now, group): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|command| refused.is_some() && command.needs_space());
+        for command in refused_now {
+            command.fail(EngineError::DiskFull);
+        }
+        if group.is_empty() {
+            return;
+        }
+        match self.transact(&group) {
+            Ok((outcomes, served)) => self.answer(group, outcomes, served),
+            Err(error) => self.recover(group, &error),
+        }
+    }
+
+    /// Runs commands and parked polls in one transaction. On return it is durable or never was.
+    fn transact(&mut self, group: &[Command]) -> StoreResult<(Vec<Outcome>, Vec<(u64, Vec<LeasedJob>)>)> {
+        self.store.begin(self.clock.now());
+        let done = self.transact_inner(group);
+        if done.is_err() {
+            // The statement that failed may have ended the transaction already.
+            if !self.conn.is_autocommit() {
+                let _ = self.conn.execute_batch("ROLLBACK");
+            }
+            self.store.rolled_back();
+        }
+        done
+    }
+
+    fn transact_inner(&mut self, group: &[Command]) -> StoreResult<(Vec<Outcome>, Vec<(u64, Vec<LeasedJob>)>)> {
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        let mut outcomes = Vec::with_capacity(group.len());
+        let mut served = Vec::new();
+        for command in group {
+            outcomes.push(self.execute(command)?);
+            self.serve_parked(&mut served)?;
+        }
+        self.store.flush()?;
+        let started = Stats::start();
+        self.conn.execute_batch("COMMIT")?;
+        self.stats.committed(started, group.iter().map(Command::weight).sum());
+        Ok((outcomes, served))
+    }
+
+    fn execute(&mut self, command: &Command) -> StoreResult<Outcome> {
+        let store = &mut self.store;
+        Ok(match command {
+            Command::Add(params, _) => Outcome::Add(store.add(params)?),
+            Command::Lease(params, _) => self.lease(params)?,
+            Command::Settle(ops, _) => Outcome::Settle(store.settle(ops)?),
+            Command::Unclaimed(ops) => {
+                store.settle(ops)?;
+                Outcome::Done
+            }
+            Command::Cancel(id, force, _) => Outcome::View(store.cancel(*id, *force)?),
+            Command::Retry(id, accept_duplicates, _) => Outcome::View(store.retry(*id, *accept_duplicates)?),
+            Command::Redrive(params, _) => Outcome::Redrive(store.redrive(params)?),
+            Command::Edit(id, edit, _) => Outcome::View(store.edit(*id, edit)?),
+            Command::Delete(id, _) => Outcome::View(store.delete(*id)?),
+            Command::Queues(_) => Outcome::Queues(store.queue_views()?),
+            Command::Queue(name, _) => Outcome::Queue(match store.mem.queue_id(name) {
+                Some(id) => store.queue_view(id)?,
+                None => None,
+            }),
+            Command::SetQueue(name, patch, _) => match store.set_queue(name, patch)? {
+                Some(view) => Outcome::SetQueue(view),
+                None => return Err(StoreError::corrupt(format!("queue {name} vanished"))),
+            },
+            Command::DeleteQueue(name, force, _) => Outcome::DeleteQueue(store.delete_queue(name, *force)?),
+            Command::Key(queue, key, _) => Outcome::Key(store.key(queue, key)?),
+            Command::ReleaseKey(queue, key, _) => Outcome::Key(store.release_key(queue, key)?),
+            Command::SetSetting(name, value, expected, _) => {
+                Outcome::SetSetting(store.set_setting(name, value, *expected)?)
+            }
+            Command::Tick(_) => Outcome::Tick(self.tick()?),
+            Command::Stats(_) => Outcome::Stats(self.store_stats()),
+            Command::TickSooner(_) | Command::Drain(_) | Command::Close(_) => Outcome::Done,
+        })
+    }
+
+    fn lease(&mut self, params: &LeaseParams) -> StoreResult<Outcome> {
+        if self.draining {
+            return Ok(Outcome::Lease(Vec::new()));
+        }
+        if let Some(poll) = params.poll {
+            let held = self.store.held_by_poll(poll)?;
+            if !held.is_empty() {
+                return Ok(Outcome::Lease(held));
+            }
+        }
+        let leased = self.store.lease(params)?;
+        if leased.is_empty() && !params.wait.is_zero() { Ok(Outcome::Parked) } else { Ok(Outcome::Lease(leased)) }
+    }
+
+    /// Lets parked polls have what became leasable, in the transaction that made it so.
+    fn serve_parked(&mut self, served: &mut Vec<(u64, Vec<LeasedJob>)>) -> StoreResult<()> {
+        if !self.store.mem.has_woken() {
+            return Ok(());
+        }
+        for queue in self.store.mem.take_woken() {
+            let Some(name) = self.store.mem.queue(queue).map(|queue| queue.name.clone()) else { continue };
+            let polls: Vec<u64> = match self.parked_by_queue.get(&name) {
+                Some(polls) => polls.iter().copied().collect(),
+                None => continue,
+            };
+            for number in polls {
+                let Some(parked) = self.parked.get(&number) else { continue };
+                let already = served.iter().any(|(other, _)| *other == number);
+                if already || parked.answer.is_abandoned() {
+                    continue;
+                }
+                let leased = self.store.lease(&parked.params)?;
+                if leased.is_empty() && self.store.mem.first_ready(queue).is_none() {
+                    break;
+                }
+                if !leased.is_empty() {
+                    served.push((number, leased));
+                }
+            }
+        }
+        // Leasing wakes nobody but for jobs that expired on the way, which helps no poll.
+        self.store.mem.take_woken();
+        Ok(())
+    }
+
+    fn tick(&mut self) -> StoreResult<Ticked> {
+        let clock_stepped = self.steps.stepped(self.clock.as_ref());
+        if clock_stepped {
+            tracing::warn!("the wall clock was stepped; every live lease gets its full length again");
+            self.store.renew_running_leases()?;
+        }
+        let work = self.store.tick(self.retention_slack_ms)?;
+        let next = if work.more { self.store.now } else { self.next_due() };
+        Ok(Ticked { next, due: work.due, expired: work.expired, purged: work.purged, clock_stepped })
+    }
+
+    fn next_due(&mut self) -> Timestamp {
+        let due = self.store.next_due(self.retention_slack_ms);
+        self.parked.values().map(|parked| parked.until).fold(due, Timestamp::min)
+    }
+
+    fn store_stats(&mut self) -> StoreStats {
+        let mut stats = self.stats.report();
+        stats.parked_polls = self.parked.len() as u64;
+        stats.keys = self.store.mem.keys().len();
+        stats.keys_in_memory = stats.keys;
+        stats.disk_full = self.disk.is_full();
+        (stats.file_bytes, stats.wal_bytes) = self.disk.file_sizes();
+        stats
+    }
+
+    /// The transaction is durable: shows it to readers and answers.
+    fn answer(&mut self, group: Vec<Command>, outcomes: Vec<Outcome>, served: Vec<(u64, Vec<LeasedJob>)>) {
+        self.stats.attempts_ended(&self.store.ended);
+        let finished = std::mem::take(&mut self.store.finished);
+        let shown: Vec<i64> = self.store.take_shown();
+        for id in shown {
+            let seen = self.store.mem.queue(id).map(|queue| QueueSeen {
+                name: queue.name.clone(),
+                settings: Arc::clone(&queue.settings),
+                running: queue.counts.running,
+            });
+            self.shared.show_queue(id, seen);
+        }
+        self.store.committed();
+        let now = self.store.now;
+        for (number, leased) in served {
+            if let Some(parked) = self.unpark(number)
+                && let Err(Ok(unwanted)) = parked.answer.resolve(Ok(leased))
+            {
+                self.give_back(unwanted);
+            }
+        }
+        let mut ticked = None;
+        for (command, outcome) in group.into_iter().zip(outcomes) {
+            match (command, outcome) {
+                (Command::Lease(params, answer), Outcome::Parked) => self.park(params, answer, now),
+                (Command::Lease(params, answer), outcome) => {
+                    self.end_poll(params.poll);
+                    if let Some(unwanted) = Command::Lease(params, answer).answer(outcome) {
+                        self.give_back(unwanted);
+                    }
+                }
+                (Command::TickSooner(waiter), _) => self.tick_waiters.push(waiter),
+                (Command::Drain(answer), _) => {
+                    self.draining = true;
+                    self.end_all_polls();
+                    let _ = answer.resolve(Ok(()));
+                }
+                (Command::Tick(answer), Outcome::Tick(mut tick)) => {
+                    self.end_polls_due(now);
+                    if tick.next > now {
+                        tick.next = self.next_due();
+                    }
+                    self.announced = tick.next;
+                    ticked = Some((answer, tick));
+                }
+                (command, outcome) => {
+                    command.answer(outcome);
+                }
+            }
+        }
+        self.shared.tell_finished(&finished);
+        self.shared.tell_last_event(self.store.mem.counters.next_event - 1);
+        match ticked {
+            Some((answer, tick)) => {
+                let _ = answer.resolve(Ok(tick));
+            }
+            None => self.announce_earlier_tick(),
+        }
+        self.disk.after_commit(self.conn);
+    }
+
+    /// Whoever drives the ticks is told if the next has to come earlier than it thinks.
+    fn announce_earlier_tick(&mut self) {
+        if self.tick_waiters.is_empty() {
+            return;
+        }
+        let next = self.next_due();
+        if next < self.announced {
+            self.announced = next;
+            for waiter in self.tick_waiters.drain(..) {
+                let _ = waiter.resolve(());
+            }
+        }
+    }
+
+    /// The transaction failed and never happened. What can be done without the culprit is done.
+    fn recover(&mut self, group: Vec<Command>, error: &StoreError) {
+        let verdict = error.verdict();
+        tracing::error!(%error, commands = group.len(), "a transaction failed and was rolled back");
+        match &verdict {
+            EngineError::DiskFull => {
+                let first = !self.disk.is_full();
+                self.disk.filled_up();
+                let (adds, others): (Vec<_>, Vec<_>) = group.into_iter().partition(Command::needs_space);
+                adds.into_iter().for_each(|command| command.fail(EngineError::DiskFull));
+                if first && !others.is_empty() {
+                    self.serve(others);
+                } else {
+                    others.into_iter().for_each(|command| command.fail(EngineError::DiskFull));
+                }
+            }
+            EngineError::Corrupt(_) if group.len() > 1 => {
+                // One damaged row must not stop the work of others.
+                group.into_iter().for_each(|command| self.serve(vec![command]));
+            }
+            EngineError::Corrupt(_) => group.into_iter().for_each(|command| command.fail(verdict.clone())),
+            _ => {
+                tracing::error!("the engine stops here; restart it once the cause is fixed");
+                self.poisoned = Some(verdict.clone());
+                group.into_iter().for_each(|command| command.fail(verdict.clone()));
+                for (_, parked) in std::mem::take(&mut self.parked) {
+                    let _ = parked.answer.resolve(Err(verdict.clone()));
+                }
+                for waiter in self.tick_waiters.drain(..) {
+                    let _ = waiter.resolve(());
+                }
+            }
+        }
+    }
+
+    // Parked polls.
+
+    fn park(&mut self, params: LeaseParams, answer: Answer<Vec<LeasedJob>>, now: Timestamp) {
+        self.end_poll(params.poll);
+        let number = self.next_parked;
+        self.next_parked += 1;
+        for queue in &params.queues {
+            self.parked_by_queue.entry(queue.clone()).or_default().insert(number);
+        }
+        if let Some(poll) = params.poll {
+            self.parked_by_poll.insert(poll, number);
+        }
+        let until = now.saturating_add(params.wait);
+        self.parked.insert(number, Parked { params, until, answer });
+        // Polls whose clients went away are swept out as others come.
+        if self.parked.len() >= 64 && self.parked.len().is_power_of_two() {
+            let gone: Vec<u64> =
+                self.parked.iter().filter(|(_, p)| p.answer.is_abandoned()).map(|(number, _)| *number).collect();
+            for number in gone {
+                self.unpark(number);
+            }
+        }
+    }
+
+    fn unpark(&mut self, number: u64) -> Option<Parked> {
+        let parked = self.parked.remove(&number)?;
+        for queue in &parked.params.queues {
+            if let Some(polls) = self.parked_by_queue.get_mut(queue) {
+                polls.remove(&number);
+                if polls.is_empty() {
+                    self.parked_by_queue.remove(queue);
+                }
+            }
+        }
+        if let Some(poll) = parked.params.poll
+            && self.parked_by_poll.get(&poll) == Some(&number)
+        {
+            self.parked_by_poll.remove(&poll);
+        }
+        Some(parked)
+    }
+
+    /// A repeat of a poll ends the first with an empty list.
+    fn end_poll(&mut self, poll: Option<u64>) {
+        if let Some(number) = poll.and_then(|poll| self.parked_by_poll.get(&poll).copied()) {
+            self.end_parked(number);
+        }
+    }
+
+    fn end_polls_due(&mut self, now: Timestamp) {
+        let over: Vec<u64> = self.parked.iter().filter(|(_, p)| p.until <= now).map(|(number, _)| *number).collect();
+        over.into_iter().for_each(|number| self.end_parked(number));
+    }
+
+    fn end_all_polls(&mut self) {
+        let all: Vec<u64> = self.parked.keys().copied().collect();
+        all.into_iter().for_each(|number| self.end_parked(number));
+    }
+
+    fn end_parked(&mut self, number: u64) {
+        if let Some(parked) = self.unpark(number) {
+            let _ = parked.answer.resolve(Ok(Vec::new()));
+        }
+    }
+
+    fn give_back(&mut self, unwanted: Vec<LeasedJob>) {
+        self.unclaimed.extend(release_ops(&unwanted));
+    }
+}
+
+/// Gives leases back at no cost.
+pub(crate) fn release_ops(unwanted: &[LeasedJob]) -> Vec<SettleOp> {
+    let release = |leased: &LeasedJob| {
+        let token = leased.attempt()?.token;
+        Some(SettleOp { id: leased.job.id, token, action: SettleAction::End(End::Release) })
+    };
+    unwanted.iter().filter_map(release).collect()
+}
+
+/// What waits, up to what one transaction may hold. A close ends the group.
+fn take_group(first: Command, commands: &Receiver<Command>, closing: &mut Option<Answer<()>>) -> Vec<Command> {
+    let mut group = Vec::new();
+    let mut weight = 0;
+    let mut next = Some(first);
+    while let Some(command) = next {
+        if let Command::Close(answer) = command {
+            *closing = Some(answer);
+            break;
+        }
+        weight += command.weight();
+        group.push(command);
+        if weight >= GROUP_MAX {
+            break;
+        }
+        next = match commands.try_recv() {
+            Ok(command) => Some(command),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        };
+    }
+    group
+}
+

@@ -1,0 +1,786 @@
+//! The writer's view of the store inside a transaction: jobs by sequence, every change along the
+//! rules of the core, and everything that follows from a change (sets, timers, counts, groups,
+//! keys, events), flushed to the file before the commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use onefold_core::{
+    Backoff, DurationMs, Entropy, Event, EventKind, EvidenceKind, FreeOn, Group, GroupHead, Job, JobId, JobSpec, JobView,
+    Key, OnDead, Outcome as AttemptOutcome, QueueName, QueueSettings, RetryPolicy, Seq, State, Timestamp, TokenSequence,
+    limits, rules,
+};
+
+use super::memory::{Counters, Memory, Queue, QueueId, SetName};
+use crate::error::{StoreError, StoreResult};
+use crate::events::{EventLog, NewEvent};
+use crate::key_index::KeyHasher;
+use crate::rows;
+use crate::sets::bucket_of;
+use crate::statements::Statements;
+
+/// Timers lie on disk in buckets of 2^18 ms; those of the near future are in memory too.
+const TIMER_BUCKET_BITS: u32 = 18;
+/// One row of events holds at most this many.
+pub(crate) const EVENTS_PER_ROW: u32 = 60_000;
+
+/// What of a job's spec its life depends on.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    pub(crate) key: Option<Key>,
+    pub(crate) free_on: FreeOn,
+    pub(crate) group: Option<Group>,
+    backoff: Option<Arc<Backoff>>,
+    timeout: Option<DurationMs>,
+}
+
+impl Terms {
+    pub(crate) fn of(spec: &JobSpec) -> Terms {
+        Terms {
+            key: spec.key.clone(),
+            free_on: spec.dedup.free_on,
+            group: spec.group.clone(),
+            backoff: spec.backoff.clone().map(Arc::new),
+            timeout: spec.timeout,
+        }
+    }
+
+    pub(crate) fn timeout(&self) -> DurationMs {
+        self.timeout.unwrap_or(limits::ATTEMPT_TIMEOUT)
+    }
+}
+
+/// How a job in memory differs from its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pending {
+    Nothing,
+    Insert,
+    Update,
+}
+
+/// A job in memory.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) job: Job,
+    pub(crate) queue: QueueId,
+    pub(crate) retain: Option<DurationMs>,
+    pub(crate) terms: Terms,
+    /// Kept only within the transaction that added or read it.
+    pub(crate) spec: Option<JobSpec>,
+    pending: Pending,
+}
+
+impl Entry {
+    pub(crate) fn new(job: Job, queue: QueueId, spec: JobSpec) -> Entry {
+        let terms = Terms::of(&spec);
+        Entry { job, queue, retain: spec.retain, terms, spec: Some(spec), pending: Pending::Insert }
+    }
+
+    pub(crate) fn seq(&self) -> u64 {
+        self.job.id.seq().get()
+    }
+
+    /// Marks the row as different from the one on disk.
+    pub(crate) fn touch(&mut self) {
+        if self.pending == Pending::Nothing {
+            self.pending = Pending::Update;
+        }
+    }
+}
+
+/// Where a job stands in memory's indexes; a function of the job alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Places {
+    state: State,
+    /// In the ready set unless its group says otherwise.
+    ready: Option<i16>,
+    timer: Option<Timestamp>,
+    deadline: Option<Timestamp>,
+}
+
+impl Places {
+    fn of(job: &Job) -> Places {
+        let one_ms = DurationMs::from_ms(1);
+        let timer = match job.state {
+            State::Scheduled | State::Retrying => Some(job.run_at),
+            State::Available => job.retry_until.map(|until| until.saturating_add(one_ms)),
+            State::Running | State::Completed | State::Dead | State::Cancelled => None,
+        };
+        let running = job.attempt.as_ref().filter(|_| job.state == State::Running);
+        Places {
+            state: job.state,
+            ready: (job.state == State::Available).then_some(job.priority),
+            timer,
+            deadline: running.map(|attempt| attempt.lease_until.min(attempt.deadline)),
+        }
+    }
+}
+
+/// See the [module](self).
+pub(crate) struct Store<'c> {
+    pub(crate) stmts: Statements<'c>,
+    pub(crate) mem: Memory,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) hasher: KeyHasher,
+    pub(crate) tokens: TokenSequence,
+    /// The one time of a transaction.
+    pub(crate) now: Timestamp,
+    cache: HashMap<u64, Box<Entry>>,
+    touched: Vec<u64>,
+    default_backoff: Backoff,
+    events: EventLog,
+    /// Jobs that finished in this transaction.
+    pub(crate) finished: Vec<u64>,
+    /// Attempts that ended in this transaction.
+    pub(crate) ended: Vec<AttemptOutcome>,
+    /// Timers up to this bucket are in memory.
+    pub(crate) timers_loaded: i64,
+    /// Queues changed by the transaction, to be shown to readers.
+    shown: Vec<QueueId>,
+    /// The numbers as they are on disk.
+    stored: (Counters, u64),
+}
+
+impl<'c> Store<'c> {
+    pub(crate) fn new(
+        stmts: Statements<'c>,
+        mem: Memory,
+        entropy: Arc<dyn Entropy>,
+        hasher: KeyHasher,
+        tokens: TokenSequence,
+        now: Timestamp,
+    ) -> Store<'c> {
+        let stored = (mem.counters, 0);
+        Store {
+            stmts,
+            mem,
+            entropy,
+            hasher,
+            tokens,
+            now,
+            cache: HashMap::new(),
+            touched: Vec::new(),
+            default_backoff: Backoff::default(),
+            events: EventLog::default(),
+            finished: Vec::new(),
+            ended: Vec::new(),
+            timers_loaded: 0,
+            shown: Vec::new(),
+            stored,
+        }
+    }
+
+    // Jobs.
+
+    /// Takes a job out to be worked on; give it back with [`Store::put`]. `None`: there is none.
+    pub(crate) fn take(&mut self, seq: u64) -> StoreResult<Option<Box<Entry>>> {
+        if let Some(entry) = self.cache.remove(&seq) {
+            return Ok(Some(entry));
+        }
+        let Some(row) = self.read_job(seq)? else { return Ok(None) };
+        let spec = self.read_spec(seq)?;
+        let terms = Terms::of(&spec);
+        let entry =
+            Entry { job: row.job, queue: row.queue, retain: row.retain, terms, spec: Some(spec), pending: Pending::Nothing };
+        Ok(Some(Box::new(entry)))
+    }
+
+    /// Like [`Store::take`], by id: a job of another time with the same sequence is not meant.
+    pub(crate) fn take_id(&mut self, id: JobId) -> StoreResult<Option<Box<Entry>>> {
+        match self.take(id.seq().get())? {
+            Some(entry) if entry.job.id == id => Ok(Some(entry)),
+            Some(other) => {
+                self.put(other);
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn put(&mut self, entry: Box<Entry>) {
+        let seq = entry.seq();
+        self.touched.push(seq);
+        self.cache.insert(seq, entry);
+    }
+
+    /// Puts a running job into memory when the store is opened.
+    pub(crate) fn load_running(&mut self, seq: u64) -> StoreResult<()> {
+        let Some(mut entry) = self.take(seq)? else {
+            return Err(StoreError::corrupt(format!("running job {seq} has no row")));
+        };
+        let places = Places::of(&entry.job);
+        if let Some(deadline) = places.deadline {
+            self.mem.insert_deadline(deadline, seq);
+        }
+        if let Some(group) = &entry.terms.group {
+            self.mem.set_group_runs(entry.queue, group, true);
+        }
+        entry.spec = None;
+        self.put(entry);
+        Ok(())
+    }
+
+    /// A job's state, if it is there.
+    pub(crate) fn state_of(&mut self, id: JobId) -> StoreResult<Option<State>> {
+        let seq = id.seq().get();
+        if let Some(entry) = self.cache.get(&seq) {
+            return Ok(Some(&entry.job).filter(|job| job.id == id).map(|job| job.state));
+        }
+        Ok(self.read_job(seq)?.filter(|row| row.job.id == id).map(|row| row.job.state))
+    }
+
+    fn read_job(&mut self, seq: u64) -> StoreResult<Option<rows::JobRow>> {
+        let mem = &self.mem;
+        let mut found = self.stmts.job_select.query([seq as i64])?;
+        match found.next()? {
+            Some(row) => rows::read_job(row, |id| mem.queue(id).map(|queue| queue.name.clone())).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn read_spec(&mut self, seq: u64) -> StoreResult<JobSpec> {
+        let mut found = self.stmts.spec_select.query([seq as i64])?;
+        match found.next()? {
+            Some(row) => rows::read_spec(row),
+            None => Err(StoreError::corrupt(format!("job {seq} has no record of what was asked for"))),
+        }
+    }
+
+    /// A job's spec: the one at hand, or read again.
+    pub(crate) fn spec(&mut self, entry: &mut Entry) -> StoreResult<JobSpec> {
+        match entry.spec.take() {
+            Some(spec) => Ok(spec),
+            None => self.read_spec(entry.seq()),
+        }
+    }
+
+    /// Everything about a job.
+    pub(crate) fn view(&mut self, entry: &mut Entry) -> StoreResult<JobView> {
+        let id = entry.job.id.seq();
+        let spec = self.spec(entry)?;
+        entry.spec = Some(spec.clone());
+        let mut attempts = Vec::new();
+        let mut found = self.stmts.attempt_select.query([id.get() as i64])?;
+        while let Some(row) = found.next()? {
+            attempts.push(rows::read_attempt(row, id)?);
+        }
+        drop(found);
+        attempts.extend(entry.job.attempt.clone());
+        let evidence = crate::reader::read_evidence(&mut self.stmts.evidence_select, id)?;
+        let result = crate::reader::read_optional(&mut self.stmts.result_select, id)?;
+        let checkpoint = crate::reader::read_optional(&mut self.stmts.checkpoint_select, id)?;
+        let waiting = match self.mem.queue(entry.queue) {
+            Some(queue) if entry.job.state == State::Available => {
+                let ready = self.mem.set(SetName::Ready(entry.queue, entry.job.priority));
+                let leasable = ready.is_some_and(|set| set.contains(entry.seq()));
+                crate::reader::waiting(leasable, &queue.settings, queue.counts.running)
+            }
+            _ => None,
+        };
+        Ok(JobView { job: entry.job.clone(), spec, attempts, evidence, waiting, result, checkpoint })
+    }
+
+    // Changes.
+
+    /// Applies `change` to a job and brings everything that follows from it up to date. `event`
+    /// is what the change is; finished states speak for themselves.
+    pub(crate) fn change<E>(
+        &mut self,
+        entry: &mut Entry,
+        event: Option<Event>,
+        change: impl FnOnce(&mut Job, RetryPolicy<'_>, &dyn Entropy, Timestamp) -> Result<(), E>,
+    ) -> StoreResult<Result<(), E>> {
+        let before = Places::of(&entry.job);
+        let was_open = entry.job.attempt.as_ref().is_some_and(|attempt| attempt.end.is_none());
+        let group = entry.terms.group.clone();
+        let head_before = match &group {
+            Some(group) => self.group_head(entry, group)?,
+            None => None,
+        };
+        let backoff = entry.terms.backoff.clone();
+        let policy =
+            RetryPolicy { backoff: backoff.as_deref().unwrap_or(&self.default_backoff), timeout: entry.terms.timeout() };
+        if let Err(refused) = change(&mut entry.job, policy, self.entropy.as_ref(), self.now) {
+            return Ok(Err(refused));
+        }
+        entry.touch();
+        let after = Places::of(&entry.job);
+        let seq = entry.seq();
+        self.move_places(entry, &before, &after, group.is_none())?;
+        if let Some(group) = &group {
+            self.move_group(entry, group, &before, &after, head_before)?;
+        }
+        if let Some(end) = entry.job.attempt.as_ref().filter(|_| was_open).and_then(|a| a.end.as_ref()) {
+            self.ended.push(end.outcome);
+        }
+        if let Some(event) = event {
+            self.emit(told_as(event, after.state), entry.queue, Some(&entry.job));
+        }
+        if after.state.is_finished() && !before.state.is_finished() {
+            self.finished.push(seq);
+            self.note_retention(entry);
+            if entry.terms.free_on.frees(after.state) {
+                self.free_key_of(entry)?;
+            }
+            if let Some(group) = &group {
+                self.tell_group_passed(entry, group, after.state)?;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Enters a job that was just made.
+    pub(crate) fn enter(&mut self, entry: &mut Entry) -> StoreResult<()> {
+        let places = Places::of(&entry.job);
+        let seq = entry.seq();
+        if let Some(counts) = self.mem.counts(entry.queue) {
+            counts.accepted += 1;
+            counts.shift(None, Some(places.state));
+        }
+        if let Some(at) = places.timer {
+            self.insert_timer(at, seq)?;
+        }
+        match (entry.terms.group.clone(), entry.job.group_order) {
+            (Some(group), Some(order)) => {
+                let head_before = self.group_head(entry, &group)?;
+                self.stmts.group_put.execute((entry.queue, group.as_str(), order as i64, seq as i64))?;
+                self.regroup(entry, &group, head_before)?;
+            }
+            _ => {
+                if let Some(priority) = places.ready {
+                    self.mem.insert(SetName::Ready(entry.queue, priority), seq);
+                }
+            }
+        }
+        self.emit(EventKind::Added, entry.queue, Some(&entry.job));
+        Ok(())
+    }
+
+    fn move_places(&mut self, entry: &Entry, before: &Places, after: &Places, ungrouped: bool) -> StoreResult<()> {
+        let (seq, queue) = (entry.seq(), entry.queue);
+        if before.state != after.state {
+            if let Some(counts) = self.mem.counts(queue) {
+                counts.shift(Some(before.state), Some(after.state));
+            }
+            if before.state == State::Running {
+                self.mem.remove(SetName::Running, seq);
+            }
+            if after.state == State::Running {
+                self.mem.insert(SetName::Running, seq);
+            }
+        }
+        if ungrouped && before.ready != after.ready {
+            if let Some(priority) = before.ready {
+                self.mem.remove(SetName::Ready(queue, priority), seq);
+            }
+            if let Some(priority) = after.ready {
+                self.mem.insert(SetName::Ready(queue, priority), seq);
+            }
+        }
+        if before.timer != after.timer {
+            if let Some(at) = before.timer {
+                self.remove_timer(at, seq)?;
+            }
+            if let Some(at) = after.timer {
+                self.insert_timer(at, seq)?;
+            }
+        }
+        if before.deadline != after.deadline {
+            if let Some(at) = before.deadline {
+                self.mem.remove_deadline(at, seq);
+            }
+            if let Some(at) = after.deadline {
+                self.mem.insert_deadline(at, seq);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_retention(&mut self, entry: &Entry) {
+        let Some(finished_at) = entry.job.finished_at else { return };
+        let queue_keeps = self.mem.queue(entry.queue).map(|queue| queue.settings.retention(entry.job.state));
+        let keep = entry.retain.or(queue_keeps).unwrap_or(limits::RETAIN_COMPLETED);
+        let at = finished_at.saturating_add(keep);
+        let bucket = bucket_of(entry.seq());
+        if self.mem.retention(bucket).is_none_or(|known| at < known) {
+            self.mem.set_retention(bucket, Some(at));
+        }
+    }
+
+    // Timers.
+
+    pub(crate) fn timer_bucket(at: Timestamp) -> i64 {
+        at.as_unix_ms() >> TIMER_BUCKET_BITS
+    }
+
+    /// When a bucket of timers begins.
+    pub(crate) fn timer_bucket_start(bucket: i64) -> Timestamp {
+        Timestamp::from_unix_ms(bucket << TIMER_BUCKET_BITS).unwrap_or(Timestamp::EPOCH)
+    }
+
+    fn insert_timer(&mut self, at: Timestamp, seq: u64) -> StoreResult<()> {
+        let bucket = Self::timer_bucket(at);
+        self.stmts.timer_put.execute((bucket, seq as i64, at.as_unix_ms()))?;
+        if bucket <= self.timers_loaded {
+            self.mem.insert_timer(at, seq);
+        }
+        Ok(())
+    }
+
+    fn remove_timer(&mut self, at: Timestamp, seq: u64) -> StoreResult<()> {
+        self.stmts.timer_delete.execute((Self::timer_bucket(at), seq as i64))?;
+        self.mem.remove_timer(at, seq);
+        Ok(())
+    }
+
+    // Groups.
+
+    fn group_settings(&self, queue: QueueId) -> (GroupHead, OnDead) {
+        let settings = self.mem.queue(queue).map(|queue| &queue.settings);
+        let head = settings.and_then(|s| s.group_head).unwrap_or(GroupHead::Hold);
+        (head, settings.and_then(|s| s.on_dead).unwrap_or(OnDead::Continue))
+    }
+
+    /// The one job of a group that could be leased now, with its priority (I8). `entry` is a job
+    /// of the group that is taken out at the moment.
+    fn group_head(&mut self, entry: &Entry, group: &Group) -> StoreResult<Option<(u64, i16)>> {
+        let queue = entry.queue;
+        if self.mem.group_runs(queue, group) {
+            return Ok(None);
+        }
+        let (head, _) = self.group_settings(queue);
+        let mut after = -1_i64;
+        loop {
+            let Some((order, seq)) = self.group_member(queue, group, after)? else { return Ok(None) };
+            after = order;
+            let (state, priority) = if seq == entry.seq() {
+                (entry.job.state, entry.job.priority)
+            } else {
+                match self.cache.get(&seq) {
+                    Some(entry) => (entry.job.state, entry.job.priority),
+                    None => match self.read_job(seq)? {
+                        Some(row) => (row.job.state, row.job.priority),
+                        None => return Err(StoreError::corrupt(format!("job {seq} of a group has no row"))),
+                    },
+                }
+            };
+            match (state, head) {
+                (State::Available, _) => return Ok(Some((seq, priority))),
+                (State::Scheduled | State::Retrying, GroupHead::Skip) => {}
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    fn group_member(&mut self, queue: QueueId, group: &Group, after: i64) -> StoreResult<Option<(i64, u64)>> {
+        let mut found = self.stmts.group_select.query((queue, group.as_str(), after))?;
+        Ok(match found.next()? {
+            Some(row) => Some((row.get(0)?, row.get::<_, i64>(1)? as u64)),
+            None => None,
+        })
+    }
+
+    /// Lets the right job of a group stand in the ready set, given the one that stood there.
+    fn regroup(&mut self, entry: &Entry, group: &Group, before: Option<(u64, i16)>) -> StoreResult<()> {
+        let after = self.group_head(entry, group)?;
+        if before != after {
+            if let Some((seq, priority)) = before {
+                self.mem.remove(SetName::Ready(entry.queue, priority), seq);
+            }
+        }
+        if let Some((seq, priority)) = after {
+            self.mem.insert(SetName::Ready(entry.queue, priority), seq);
+        }
+        Ok(())
+    }
+
+    fn move_group(
+        &mut self,
+        entry: &mut Entry,
+        group: &Group,
+        before: &Places,
+        after: &Places,
+        head_before: Option<(u64, i16)>,
+    ) -> StoreResult<()> {
+        let queue = entry.queue;
+        if before.state == State::Running || after.state == State::Running {
+            self.mem.set_group_runs(queue, group, after.state == State::Running);
+        }
+        let (_, on_dead) = self.group_settings(queue);
+        if let (true, Some(order)) = (before.state != after.state, entry.job.group_order) {
+            let blocks = on_dead == OnDead::Block && matches!(after.state, State::Dead | State::Cancelled);
+            if after.state.is_finished() && !blocks {
+                self.stmts.group_delete.execute((queue, group.as_str(), order as i64))?;
+            }
+        }
+        self.regroup(entry, group, head_before)
+    }
+
+    /// Moves a finished job that will run again to the back of its group.
+    pub(crate) fn requeue_in_group(&mut self, entry: &mut Entry) -> StoreResult<()> {
+        let (Some(group), Some(order)) = (entry.terms.group.clone(), entry.job.group_order) else { return Ok(()) };
+        let head_before = self.group_head(entry, &group)?;
+        self.stmts.group_delete.execute((entry.queue, group.as_str(), order as i64))?;
+        let order = self.take_seq();
+        entry.job.group_order = Some(order);
+        self.stmts.group_put.execute((entry.queue, group.as_str(), order as i64, entry.seq() as i64))?;
+        self.regroup(entry, &group, head_before)
+    }
+
+    /// Takes a finished job that still blocks its group out of it.
+    pub(crate) fn unblock_group(&mut self, entry: &Entry) -> StoreResult<()> {
+        let (Some(group), Some(order)) = (&entry.terms.group, entry.job.group_order) else { return Ok(()) };
+        let head_before = self.group_head(entry, group)?;
+        self.stmts.group_delete.execute((entry.queue, group.as_str(), order as i64))?;
+        self.regroup(entry, group, head_before)
+    }
+
+    fn tell_group_passed(&mut self, entry: &Entry, group: &Group, state: State) -> StoreResult<()> {
+        let (_, on_dead) = self.group_settings(entry.queue);
+        if state == State::Completed || on_dead == OnDead::Block {
+            return Ok(());
+        }
+        let first = self.group_member(entry.queue, group, -1)?;
+        if first.is_some_and(|(order, _)| entry.job.group_order.is_some_and(|own| order as u64 > own)) {
+            self.emit(EventKind::GroupPassed, entry.queue, Some(&entry.job));
+        }
+        Ok(())
+    }
+
+    /// Brings every group of a queue in line with changed settings.
+    pub(crate) fn regroup_queue(&mut self, queue: QueueId, old: &QueueSettings) -> StoreResult<()> {
+        let new = self.mem.queue(queue).map(|queue| Arc::clone(&queue.settings));
+        let Some(new) = new else { return Ok(()) };
+        let unblocks = old.on_dead == Some(OnDead::Block) && new.on_dead != Some(OnDead::Block);
+        if old.group_head == new.group_head && !unblocks {
+            return Ok(());
+        }
+        let mut names = Vec::new();
+        let mut found = self.stmts.group_names.query([queue])?;
+        while let Some(row) = found.next()? {
+            names.push(row.get::<_, String>(0)?);
+        }
+        drop(found);
+        for name in names {
+            let group = Group::new(&name).map_err(|_| StoreError::corrupt("a stored group cannot be read".to_owned()))?;
+            self.regroup_one(queue, &group, unblocks)?;
+        }
+        Ok(())
+    }
+
+    fn regroup_one(&mut self, queue: QueueId, group: &Group, unblocks: bool) -> StoreResult<()> {
+        let mut after = -1_i64;
+        let mut some_member = None;
+        while let Some((order, seq)) = self.group_member(queue, group, after)? {
+            after = order;
+            let Some(entry) = self.take(seq)? else { continue };
+            if unblocks && entry.job.state.is_finished() {
+                self.stmts.group_delete.execute((queue, group.as_str(), order))?;
+            } else {
+                self.mem.remove(SetName::Ready(queue, entry.job.priority), seq);
+                some_member = Some(seq);
+            }
+            self.put(entry);
+        }
+        if let Some(entry) = some_member.map(|seq| self.take(seq)).transpose()?.flatten() {
+            self.regroup(&entry, group, None)?;
+            self.put(entry);
+        }
+        Ok(())
+    }
+
+    // Events and evidence.
+
+    pub(crate) fn emit(&mut self, kind: EventKind, queue: QueueId, job: Option<&Job>) {
+        let reason = job.and_then(|job| job.reason).filter(|_| kind == EventKind::Dead);
+        let attempt = job.map_or(0, Job::attempts);
+        self.events.push(NewEvent { kind, queue, job: job.map(|job| job.id), reason, attempt }, self.now);
+        self.mem.counters.next_event += 1;
+    }
+
+    /// How many events wait to be written.
+    pub(crate) fn events_pending(&self) -> u32 {
+        self.events.count()
+    }
+
+    /// Notes something that happened to a job, with its number among those of its kind.
+    pub(crate) fn note(&mut self, seq: u64, kind: EvidenceKind, number: u32, note: Option<&str>) -> StoreResult<()> {
+        let kept = limits::EVIDENCE_KEPT;
+        let slot = if number <= kept { number - 1 } else { kept + (number - kept - 1) % kept };
+        let columns = (seq as i64, rows::evidence_code(kind), slot, number, self.now.as_unix_ms(), note);
+        self.stmts.evidence_put.execute(columns)?;
+        Ok(())
+    }
+
+    /// Notes something of a seldom kind.
+    pub(crate) fn note_next(&mut self, seq: u64, kind: EvidenceKind, note: Option<&str>) -> StoreResult<()> {
+        let code = rows::evidence_code(kind);
+        let last: u32 = self.stmts.evidence_last.query_row((seq as i64, code), |row| row.get(0))?;
+        self.note(seq, kind, last.saturating_add(1), note)
+    }
+
+    // Numbers and queues.
+
+    pub(crate) fn take_seq(&mut self) -> u64 {
+        let seq = self.mem.counters.next_seq;
+        self.mem.counters.next_seq = Seq::new(seq).map_or(seq, |seq| seq.next().get());
+        seq
+    }
+
+    /// The queue of that name, made if there is none.
+    pub(crate) fn queue_made(&mut self, name: &QueueName) -> StoreResult<QueueId> {
+        if let Some(id) = self.mem.queue_id(name) {
+            return Ok(id);
+        }
+        let id = self.mem.counters.next_queue;
+        self.mem.counters.next_queue += 1;
+        let queue = Queue { name: name.clone(), settings: Arc::default(), counts: Default::default() };
+        let (settings, counts) = stored_queue(&queue)?;
+        self.stmts.queue_insert.execute((id, name.as_str(), settings, counts))?;
+        self.mem.put_queue(id, Some(queue));
+        Ok(id)
+    }
+
+    // Transactions.
+
+    /// Begins: the clock is read once for everything in it.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    /// Writes changed job rows.
+    pub(crate) fn flush_jobs(&mut self) -> StoreResult<()> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for seq in &touched {
+            let Some(entry) = self.cache.get_mut(seq) else { continue };
+            let stmt = match entry.pending {
+                Pending::Nothing => continue,
+                Pending::Insert => &mut self.stmts.job_insert,
+                Pending::Update => &mut self.stmts.job_update,
+            };
+            rows::write_job(stmt, &entry.job, entry.queue, entry.retain)?;
+            entry.pending = Pending::Nothing;
+        }
+        self.touched = touched;
+        Ok(())
+    }
+
+    /// Writes everything the transaction changed.
+    pub(crate) fn flush(&mut self) -> StoreResult<()> {
+        self.flush_jobs()?;
+        self.flush_events()?;
+        let dirty = self.mem.take_dirty();
+        for (name, bucket) in dirty.sets {
+            let (kind, queue, priority) = name.columns();
+            match self.mem.set(name).and_then(|set| set.stored(bucket)) {
+                Some(members) => self.stmts.set_put.execute((kind, queue, priority, bucket as i64, members))?,
+                None => self.stmts.set_delete.execute((kind, queue, priority, bucket as i64))?,
+            };
+        }
+        for id in dirty.queues {
+            self.shown.push(id);
+            if let Some(queue) = self.mem.queue(id) {
+                let (settings, counts) = stored_queue(queue)?;
+                self.stmts.queue_update.execute((id, settings, counts))?;
+            }
+        }
+        for bucket in dirty.retention {
+            match self.mem.retention(bucket) {
+                Some(at) => self.stmts.retention_put.execute((bucket as i64, at.as_unix_ms()))?,
+                None => self.stmts.retention_delete.execute([bucket as i64])?,
+            };
+        }
+        let numbers = (self.mem.counters, self.tokens.high_water());
+        if numbers != self.stored {
+            let (counters, token) = numbers;
+            let columns = (counters.next_seq as i64, token as i64, counters.next_event as i64);
+            self.stmts.meta_update.execute(columns)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the events so far, so that a row never holds too many.
+    pub(crate) fn flush_events(&mut self) -> StoreResult<()> {
+        let count = self.events.count();
+        if count > 0 {
+            let first = self.mem.counters.next_event - u64::from(count);
+            let columns = (first as i64, count, self.now.as_unix_ms(), self.events.bytes());
+            self.stmts.event_insert.execute(columns)?;
+            self.events.clear();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take_shown(&mut self) -> Vec<QueueId> {
+        std::mem::take(&mut self.shown)
+    }
+
+    /// The transaction is durable. Running jobs stay in memory, others are read again when needed.
+    pub(crate) fn committed(&mut self) {
+        self.mem.commit();
+        self.stored = (self.mem.counters, self.tokens.high_water());
+        for seq in std::mem::take(&mut self.touched) {
+            if let Some(entry) = self.cache.get_mut(&seq) {
+                if entry.job.state == State::Running {
+                    entry.spec = None;
+                } else {
+                    self.cache.remove(&seq);
+                }
+            }
+        }
+        self.finished.clear();
+        self.ended.clear();
+    }
+
+    /// The transaction never happened: what it touched is read again when needed.
+    pub(crate) fn rolled_back(&mut self) {
+        let (counters, token) = self.stored;
+        self.mem.roll_back(counters);
+        self.tokens.rewind(token);
+        for seq in std::mem::take(&mut self.touched) {
+            self.cache.remove(&seq);
+        }
+        self.events.clear();
+        self.shown.clear();
+        self.finished.clear();
+        self.ended.clear();
+    }
+
+    /// Takes a job that is being deleted out of memory.
+    pub(crate) fn forget(&mut self, seq: u64) {
+        self.cache.remove(&seq);
+    }
+
+    /// Gives every live lease its full length again.
+    pub(crate) fn renew_running_leases(&mut self) -> StoreResult<()> {
+        let running: Vec<u64> = self.mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
+        for seq in running {
+            let Some(mut entry) = self.take(seq)? else { continue };
+            let _ = self.change(&mut entry, None, |job, policy, _, now| {
+                rules::renew_lease(job, policy.timeout, now);
+                Ok::<_, ()>(())
+            })?;
+            self.put(entry);
+        }
+        Ok(())
+    }
+}
+
+/// The event that tells of `event` once it led to `state`.
+fn told_as(event: Event, state: State) -> EventKind {
+    match state {
+        State::Completed => EventKind::Completed,
+        State::Dead => EventKind::Dead,
+        State::Cancelled => EventKind::Cancelled,
+        State::Scheduled | State::Available | State::Running | State::Retrying => EventKind::of(event),
+    }
+}
+
+pub(crate) fn stored_queue(queue: &Queue) -> StoreResult<(String, String)> {
+    let cannot = |_| StoreError::corrupt("a queue's settings cannot be written".to_owned());
+    let settings = serde_json::to_string(queue.settings.as_ref()).map_err(cannot)?;
+    let counts = serde_json::to_string(&queue.counts).map_err(cannot)?;
+    Ok((settings, counts))
+}
