@@ -1,2 +1,35 @@
-//! placeholder
-fn main() {}
+//! Measurements of Onefold, each beside the floor of the same disk in the same run.
+//! `cargo run --release -p onefold-bench -- --help`
+
+mod engine;
+mod floor;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(about = "Measures Onefold beside the floor of this disk: what one append and one fdatasync a batch would do")]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Whole lives of jobs through the embedded engine: keyed add, lease, complete, three commits a batch.
+    Engine(engine::Args),
+    /// Only the floor.
+    Floor(floor::Args),
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    match Args::parse().what {
+        What::Engine(args) => engine::run(&args),
+        What::Floor(args) => {
+            floor::run(&args)?;
+            Ok(())
+        }
+    }
+}
