@@ -119,7 +119,8 @@ impl FromStr for DurationMs {
                 Some(after) => split_digits(after)?,
                 None => ("", after),
             };
-            let (name, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+            let (name, after) =
+                after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
             // Looking only among the smaller units that are left keeps them in order and unique.
             let unit = units.find(|unit| unit.0 == name).ok_or_else(|| bad_unit(name))?.1;
             let part = whole_ms(whole, unit)?.saturating_add(fraction_ms(fraction, unit)?);
@@ -163,7 +164,7 @@ fn fraction_ms(digits: &str, unit: u64) -> Result<u64, InvalidDuration> {
     }
     let scale = 10_u64.pow(digits.len() as u32);
     let scaled: u64 = digits.parse::<u64>().map_err(|_| InvalidDuration::FinerThanMs)? * unit;
-    if scaled % scale == 0 { Ok(scaled / scale) } else { Err(InvalidDuration::FinerThanMs) }
+    if scaled.is_multiple_of(scale) { Ok(scaled / scale) } else { Err(InvalidDuration::FinerThanMs) }
 }
 
 impl fmt::Display for DurationMs {
@@ -302,7 +303,18 @@ mod tests {
         assert_eq!(read("\"1h30m\"").unwrap(), 5_400_000);
         assert_eq!(read("1500").unwrap(), 1500);
         assert_eq!(read("0").unwrap(), 0);
-        for bad in ["-1", "1.0", "1e3", "\"1500\"", "315360000001", "99999999999999999999", "null", "true", "[1]", "{}"] {
+        for bad in [
+            "-1",
+            "1.0",
+            "1e3",
+            "\"1500\"",
+            "315360000001",
+            "99999999999999999999",
+            "null",
+            "true",
+            "[1]",
+            "{}",
+        ] {
             let error = read(bad).unwrap_err().to_string();
             assert!(error.contains("\"1h30m\"") || error.contains("\"3650d\""), "{bad}: {error}");
         }

@@ -197,8 +197,20 @@ impl TwoArguments {
             TwoArguments::Divide => x / y,
             TwoArguments::Pow => x.powf(y),
             // Unlike f64::min and max, these let through that an argument is no number.
-            TwoArguments::Min => if x < y || x.is_nan() { x } else { y },
-            TwoArguments::Max => if x > y || x.is_nan() { x } else { y },
+            TwoArguments::Min => {
+                if x < y || x.is_nan() {
+                    x
+                } else {
+                    y
+                }
+            }
+            TwoArguments::Max => {
+                if x > y || x.is_nan() {
+                    x
+                } else {
+                    y
+                }
+            }
         }
     }
 }

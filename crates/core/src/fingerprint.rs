@@ -29,7 +29,7 @@ use crate::limits::JSON_DEPTH_MAX;
 /// type tells. As text: 66 lower-case hex digits.
 ///
 /// Vectors for other implementations: `testing/conformance/vectors/fingerprint.json`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; Fingerprint::LEN]);
 
 const COMPUTED: u8 = 0x01;
@@ -66,7 +66,9 @@ pub enum PayloadForm<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InvalidFingerprint {
     /// A text of the caller's that is empty or too long.
-    #[error("a fingerprint of your own has 1 to 255 characters: give a version or a hash of what the job does")]
+    #[error(
+        "a fingerprint of your own has 1 to 255 characters: give a version or a hash of what the job does"
+    )]
     CustomLength,
     /// Not 66 lower-case hex digits, or not 33 bytes.
     #[error("a fingerprint is 66 lower-case hex digits (33 bytes): copy it whole")]

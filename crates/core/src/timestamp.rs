@@ -117,7 +117,8 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Timestamp, InvalidTimestamp> {
         let form = InvalidTimestamp::Form;
         let (date_time, rest) = text.as_bytes().split_at_checked(19).ok_or(form)?;
-        let &[a, b, c, d, b'-', e, f, b'-', g, h, b'T' | b't', i, j, b':', k, l, b':', m, n] = date_time else {
+        let &[a, b, c, d, b'-', e, f, b'-', g, h, b'T' | b't', i, j, b':', k, l, b':', m, n] = date_time
+        else {
             return Err(form);
         };
         let [century, year, month, day] = [[a, b], [c, d], [e, f], [g, h]].map(number);
