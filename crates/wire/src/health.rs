@@ -1,0 +1,27 @@
+//! How the server is.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Text;
+
+/// `GET /healthz`: the process answers.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Alive {
+    /// Always true.
+    pub alive: bool,
+}
+
+/// `GET /readyz`: `200` if `ready`, else `503`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Ready<'a> {
+    /// Whether new work is welcome.
+    pub ready: bool,
+    /// `starting`, `serving`, `draining` or `stopped`.
+    #[serde(borrow)]
+    pub phase: Text<'a>,
+    /// What an operator should know, in sentences.
+    #[serde(borrow)]
+    pub notes: Vec<Text<'a>>,
+}
