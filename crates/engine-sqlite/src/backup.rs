@@ -12,7 +12,11 @@ const PAGES_PER_STEP: std::ffi::c_int = 1_024;
 pub(crate) fn write(database: &Path, vfs: Option<&str>, to: &Path) -> EngineResult<BackupDone> {
     let refused = |what: String| EngineError::Io(format!("the backup to {} failed: {what}", to.display()));
     // Made here, so that two backups never write one file.
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(to).map_err(|e| refused(e.to_string()))?;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(to)
+        .map_err(|e| refused(e.to_string()))?;
     let copied = copy(database, vfs, to).map_err(|error| refused(error.to_string()));
     if let Err(error) = copied {
         let _ = std::fs::remove_file(to);

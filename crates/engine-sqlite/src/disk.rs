@@ -113,7 +113,9 @@ impl Disk {
             self.full = false;
         }
         match (was_full, self.full) {
-            (false, true) => tracing::error!(free, "the disk is nearly full: adding is refused, finishing goes on"),
+            (false, true) => {
+                tracing::error!(free, "the disk is nearly full: adding is refused, finishing goes on")
+            }
             (true, false) => tracing::info!(free, "there is space again: adding goes on"),
             _ => {}
         }

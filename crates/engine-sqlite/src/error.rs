@@ -25,7 +25,9 @@ impl StoreError {
             StoreError::Corrupt(what) => EngineError::Corrupt(what.clone()),
             StoreError::Sql(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => EngineError::DiskFull,
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => EngineError::Corrupt(error.to_string()),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                    EngineError::Corrupt(error.to_string())
+                }
                 // Everything else that can come from the one writer of a healthy file is the
                 // file system failing: nothing more may be promised.
                 _ => EngineError::Poisoned(error.to_string()),

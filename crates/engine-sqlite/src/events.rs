@@ -73,7 +73,15 @@ pub(crate) fn read(
             reason = if code == 0 { None } else { Some(reason_of(code as i64)?) };
         }
         let queue = queue_name(queue).ok_or_else(damaged)?;
-        events.push(StoreEvent { cursor: first + events.len() as u64, at, kind, queue, job, reason, attempt });
+        events.push(StoreEvent {
+            cursor: first + events.len() as u64,
+            at,
+            kind,
+            queue,
+            job,
+            reason,
+            attempt,
+        });
     }
     Ok(events)
 }
@@ -120,9 +128,17 @@ mod tests {
     #[test]
     fn events_read_back_as_written_and_damage_is_noticed() {
         let now = Timestamp::from_unix_ms(1_795_253_400_000).unwrap();
-        let job = |created, seq| Some(JobId::new(Timestamp::from_unix_ms(created).unwrap(), Seq::new(seq).unwrap()));
+        let job = |created, seq| {
+            Some(JobId::new(Timestamp::from_unix_ms(created).unwrap(), Seq::new(seq).unwrap()))
+        };
         let written = [
-            NewEvent { kind: EventKind::Added, queue: 1, job: job(1_795_253_400_000, 1), reason: None, attempt: 0 },
+            NewEvent {
+                kind: EventKind::Added,
+                queue: 1,
+                job: job(1_795_253_400_000, 1),
+                reason: None,
+                attempt: 0,
+            },
             NewEvent { kind: EventKind::QueueChanged, queue: 300, job: None, reason: None, attempt: 0 },
             NewEvent {
                 kind: EventKind::Dead,

@@ -113,7 +113,11 @@ impl KeyIndex {
     pub(crate) fn find(&self, hash: KeyHash) -> impl Iterator<Item = u64> + '_ {
         let tag = Slot::new(hash, 0).tag;
         let shard = self.shards.get(hash.shard());
-        shard.into_iter().flat_map(move |shard| shard.iter_hash(Slot::place(tag))).filter(move |s| s.tag == tag).map(|s| s.lid())
+        shard
+            .into_iter()
+            .flat_map(move |shard| shard.iter_hash(Slot::place(tag)))
+            .filter(move |s| s.tag == tag)
+            .map(|s| s.lid())
     }
 }
 

@@ -24,17 +24,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use onefold_core::promise::{Resolver, promise, promise_or_return};
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, Engine, EngineError,
-    EngineResult, Entropy, EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView,
-    LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleOp,
-    Settled, StoreStats, Ticked,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, Engine,
+    EngineError, EngineResult, Entropy, EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId,
+    JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView,
+    RedriveParams, Redriven, Setting, SettleOp, Settled, StoreStats, Ticked,
 };
 use rusqlite::Connection;
 
 use disk::{Disk, FreeSpace};
 use error::StoreResult;
-pub use open::OpenError;
 use open::DirLock;
+pub use open::OpenError;
 use shared::Shared;
 use writer::{Answer, Command, Writer};
 
@@ -122,10 +122,20 @@ impl SqliteEngine {
             threads.push(spawn(&dir, "onefold-reader", move || read(&conn, &shared, &tasks))?);
         }
         let threads = Mutex::new(threads);
-        Ok(SqliteEngine { commands, reads: Mutex::new(Some(reads)), shared, database, vfs: options.vfs, threads })
+        Ok(SqliteEngine {
+            commands,
+            reads: Mutex::new(Some(reads)),
+            shared,
+            database,
+            vfs: options.vfs,
+            threads,
+        })
     }
 
-    fn ask<T: Send + 'static>(&self, command: impl FnOnce(Answer<T>) -> Command) -> BoxFuture<'_, EngineResult<T>> {
+    fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(Answer<T>) -> Command,
+    ) -> BoxFuture<'_, EngineResult<T>> {
         let (resolver, promise) = promise();
         self.send(command(resolver));
         Box::pin(async move { promise.await.unwrap_or(Err(EngineError::Closed)) })
@@ -213,7 +223,8 @@ fn write(
         Ok(store) => {
             let _ = report.send(Ok(()));
             let slack = options.retention_slack.as_ms();
-            Writer::new(&conn, store, Arc::clone(&options.clock), Arc::clone(shared), disk, slack).run(commands);
+            Writer::new(&conn, store, Arc::clone(&options.clock), Arc::clone(shared), disk, slack)
+                .run(commands);
         }
         Err(error) => drop(report.send(Err(refused(error.into())))),
     }
@@ -305,7 +316,11 @@ impl Engine for SqliteEngine {
         self.ask(|answer| Command::SetQueue(name, patch, answer))
     }
 
-    fn delete_queue(&self, name: QueueName, force: bool) -> BoxFuture<'_, EngineResult<ItemResult<DeletedQueue>>> {
+    fn delete_queue(
+        &self,
+        name: QueueName,
+        force: bool,
+    ) -> BoxFuture<'_, EngineResult<ItemResult<DeletedQueue>>> {
         self.ask(|answer| Command::DeleteQueue(name, force, answer))
     }
 
@@ -355,7 +370,9 @@ impl Engine for SqliteEngine {
 
     fn backup(&self, to: PathBuf) -> BoxFuture<'_, EngineResult<BackupDone>> {
         let (database, vfs) = (self.database.clone(), self.vfs.clone());
-        Box::pin(async move { self.query(move |_, _| Ok(backup::write(&database, vfs.as_deref(), &to))).await? })
+        Box::pin(
+            async move { self.query(move |_, _| Ok(backup::write(&database, vfs.as_deref(), &to))).await? },
+        )
     }
 
     fn stats(&self) -> BoxFuture<'_, EngineResult<StoreStats>> {

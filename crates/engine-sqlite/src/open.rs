@@ -120,7 +120,12 @@ pub(crate) fn connect(database: &Path, vfs: Option<&str>, writes: bool) -> rusql
 }
 
 /// Brings a writing connection to our journal mode and schema.
-pub(crate) fn prepare(conn: &Connection, dir: &Path, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<(), OpenError> {
+pub(crate) fn prepare(
+    conn: &Connection,
+    dir: &Path,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+) -> Result<(), OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(OpenError::SqliteTooOld { found: rusqlite::version() });
     }
@@ -159,7 +164,9 @@ fn create(conn: &Connection, clock: &dyn Clock, entropy: &dyn Entropy) -> rusqli
 fn explain(error: &rusqlite::Error) -> String {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => "its database file is not one, or is damaged; restore a backup".to_owned(),
+        Some(ErrorCode::NotADatabase) => {
+            "its database file is not one, or is damaged; restore a backup".to_owned()
+        }
         Some(ErrorCode::DatabaseCorrupt) => format!("its database is damaged ({error}); restore a backup"),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => format!("its files cannot be written ({error})"),
         Some(ErrorCode::DiskFull) => "the disk is full; make some space first".to_owned(),
@@ -210,8 +217,8 @@ pub(crate) fn load<'c>(
 }
 
 fn load_meta(conn: &Connection, mem: &mut Memory) -> StoreResult<([u8; 16], u64)> {
-    let (secret, seq, token, event): (Vec<u8>, i64, i64, i64) = conn
-        .query_row(include_str!("../sql/meta_select.sql"), [], |row| {
+    let (secret, seq, token, event): (Vec<u8>, i64, i64, i64) =
+        conn.query_row(include_str!("../sql/meta_select.sql"), [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         })?;
     let secret: [u8; 16] =
@@ -236,7 +243,8 @@ fn load_queues(conn: &Connection, mem: &mut Memory, shared: &Shared) -> StoreRes
         let settings = serde_json::from_str(&row.get::<_, String>(2)?).map_err(|_| damaged())?;
         let counts = serde_json::from_str(&row.get::<_, String>(3)?).map_err(|_| damaged())?;
         let queue = Queue { name, settings: Arc::new(settings), counts };
-        let (name, settings, running) = (queue.name.clone(), Arc::clone(&queue.settings), queue.counts.running);
+        let (name, settings, running) =
+            (queue.name.clone(), Arc::clone(&queue.settings), queue.counts.running);
         shared.show_queue(id, Some(QueueSeen { name, settings, running }));
         mem.load_queue(id, queue);
     }

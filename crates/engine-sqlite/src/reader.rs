@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use onefold_core::{
-    EventPage, EventsParams, Evidence, Job, JobId, JobPage, JobSpec, JobSummary, JobView, ListParams, Payload, QueueName,
-    QueueSettings, Seq, Setting, State, StoreEvent, Timestamp, Waiting, limits,
+    EventPage, EventsParams, Evidence, Job, JobId, JobPage, JobSpec, JobSummary, JobView, ListParams,
+    Payload, QueueName, QueueSettings, Seq, Setting, State, StoreEvent, Timestamp, Waiting, limits,
 };
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
@@ -115,9 +115,11 @@ pub(crate) fn get(conn: &Connection, shared: &Shared, id: JobId) -> StoreResult<
     attempts.extend(row.job.attempt.clone());
     let waiting = job_waiting(&conn, shared, &row)?;
     let spec = read_spec(&conn, seq)?;
-    let evidence = read_evidence(&mut *conn.prepare_cached(include_str!("../sql/evidence_select.sql"))?, seq)?;
+    let evidence =
+        read_evidence(&mut *conn.prepare_cached(include_str!("../sql/evidence_select.sql"))?, seq)?;
     let result = read_optional(&mut *conn.prepare_cached(include_str!("../sql/result_select.sql"))?, seq)?;
-    let checkpoint = read_optional(&mut *conn.prepare_cached(include_str!("../sql/checkpoint_select.sql"))?, seq)?;
+    let checkpoint =
+        read_optional(&mut *conn.prepare_cached(include_str!("../sql/checkpoint_select.sql"))?, seq)?;
     Ok(Some(JobView { job: row.job, spec, attempts, evidence, waiting, result, checkpoint }))
 }
 
@@ -169,7 +171,8 @@ fn page_rows(conn: &Connection, shared: &Shared, before: i64) -> StoreResult<Vec
 /// Events after a cursor.
 pub(crate) fn events(conn: &Connection, params: &EventsParams) -> StoreResult<EventPage> {
     let conn = conn.unchecked_transaction()?;
-    let oldest: Option<i64> = conn.prepare_cached(include_str!("../sql/event_oldest.sql"))?.query_row([], |r| r.get(0))?;
+    let oldest: Option<i64> =
+        conn.prepare_cached(include_str!("../sql/event_oldest.sql"))?.query_row([], |r| r.get(0))?;
     let next_event: i64 =
         conn.prepare_cached(include_str!("../sql/event_next.sql"))?.query_row([], |row| row.get(0))?;
     let last = next_event as u64 - 1;
@@ -203,7 +206,8 @@ fn queue_names(conn: &Connection) -> StoreResult<std::collections::HashMap<i64, 
     let mut names = std::collections::HashMap::new();
     while let Some(row) = found.next()? {
         let name: String = row.get(1)?;
-        let name = QueueName::new(&name).map_err(|_| StoreError::corrupt("a stored queue name cannot be read".to_owned()))?;
+        let name = QueueName::new(&name)
+            .map_err(|_| StoreError::corrupt("a stored queue name cannot be read".to_owned()))?;
         names.insert(row.get(0)?, name);
     }
     Ok(names)

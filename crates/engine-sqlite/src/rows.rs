@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use onefold_core::{
-    Attempt, AttemptEnd, Backoff, DeadReason, Dedup, DurationMs, FencingToken, Fingerprint, FreeOn, Group, Hold, Job,
-    JobError, JobId, JobSpec, Key, Kind, Label, LateWrites, OnDuplicate, OnMismatch, Outcome, Payload, Progress, QueueName,
-    Seq, State, Timestamp, TraceParent, WorkerName,
+    Attempt, AttemptEnd, Backoff, DeadReason, Dedup, DurationMs, FencingToken, Fingerprint, FreeOn, Group,
+    Hold, Job, JobError, JobId, JobSpec, Key, Kind, Label, LateWrites, OnDuplicate, OnMismatch, Outcome,
+    Payload, Progress, QueueName, Seq, State, Timestamp, TraceParent, WorkerName,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement};
@@ -66,7 +66,9 @@ fn opt_bytes<'a>(row: &'a Row<'_>, column: usize) -> StoreResult<Option<&'a [u8]
     match row.get_ref(column)? {
         ValueRef::Null => Ok(None),
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok(Some(bytes)),
-        ValueRef::Integer(_) | ValueRef::Real(_) => Err(StoreError::corrupt("a column has the wrong type".to_owned())),
+        ValueRef::Integer(_) | ValueRef::Real(_) => {
+            Err(StoreError::corrupt("a column has the wrong type".to_owned()))
+        }
     }
 }
 
@@ -211,7 +213,8 @@ impl JobColumns {
     /// Bytes of padding that bring the record to a fixed length (SQLite file format, section 2.1:
     /// integers take 0, 1, 2, 3, 4, 6 or 8 bytes).
     fn padding(&self, crc: i64) -> usize {
-        let ints: usize = self.ints.iter().flatten().chain([&crc]).map(|value| stored_int_bytes(*value)).sum();
+        let ints: usize =
+            self.ints.iter().flatten().chain([&crc]).map(|value| stored_int_bytes(*value)).sum();
         let texts = self.losses.as_ref().map_or(0, Vec::len)
             + self.worker.as_ref().map_or(0, |worker| worker.as_str().len())
             + self.rest.as_ref().map_or(0, String::len);
@@ -243,7 +246,12 @@ fn stored_int_bytes(value: i64) -> usize {
 }
 
 /// Writes a job with `job_insert` or `job_update`, whose parameters are alike.
-pub(crate) fn write_job(stmt: &mut Statement<'_>, job: &Job, queue: i64, retain: Option<DurationMs>) -> StoreResult<()> {
+pub(crate) fn write_job(
+    stmt: &mut Statement<'_>,
+    job: &Job,
+    queue: i64,
+    retain: Option<DurationMs>,
+) -> StoreResult<()> {
     let columns = JobColumns::of(job, queue, retain);
     let seq = job.id.seq().get() as i64;
     let crc = columns.crc(seq);
@@ -280,7 +288,10 @@ pub(crate) struct JobRow {
 }
 
 /// Reads a job selected by `job_select`, `job_range` or `job_page`.
-pub(crate) fn read_job(row: &Row<'_>, queue_name: impl FnOnce(i64) -> Option<QueueName>) -> StoreResult<JobRow> {
+pub(crate) fn read_job(
+    row: &Row<'_>,
+    queue_name: impl FnOnce(i64) -> Option<QueueName>,
+) -> StoreResult<JobRow> {
     let seq_stored = int(row, 0)?;
     let mut ints = [None; 27];
     let mut place = 1;
@@ -304,9 +315,33 @@ pub(crate) fn read_job(row: &Row<'_>, queue_name: impl FnOnce(i64) -> Option<Que
         return Err(corrupt("the job row", seq_stored));
     }
     let [
-        created, queue, state, reason, priority, run_at, max_attempts, failures, lost, retry_until, cancel, finished_at,
-        group_order, duplicates, mismatches, retain, number, token, started, lease, lease_until, deadline, poll, ended,
-        outcome, end_state, content,
+        created,
+        queue,
+        state,
+        reason,
+        priority,
+        run_at,
+        max_attempts,
+        failures,
+        lost,
+        retry_until,
+        cancel,
+        finished_at,
+        group_order,
+        duplicates,
+        mismatches,
+        retain,
+        number,
+        token,
+        started,
+        lease,
+        lease_until,
+        deadline,
+        poll,
+        ended,
+        outcome,
+        end_state,
+        content,
     ] = ints;
     let must = |value: Option<i64>| value.ok_or_else(|| bad("job"));
     let count = |value: Option<i64>| must(value).and_then(|v| u32::try_from(v).map_err(|_| bad("count")));
@@ -484,7 +519,9 @@ pub(crate) fn read_spec(row: &Row<'_>) -> StoreResult<JobSpec> {
     let payload = match form {
         0 => Payload::Absent,
         1 => Payload::Json(payload),
-        2 => Payload::Raw { bytes: payload, content_type: text(content_type.unwrap_or_default())?.to_owned() },
+        2 => {
+            Payload::Raw { bytes: payload, content_type: text(content_type.unwrap_or_default())?.to_owned() }
+        }
         _ => return Err(bad("payload form")),
     };
     Ok(JobSpec {

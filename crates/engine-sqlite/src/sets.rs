@@ -103,7 +103,9 @@ impl Container {
             Container::Dense { words, .. } => {
                 let bits = |(at, word): (usize, &u64)| {
                     let word = *word;
-                    (0..64_u16).filter(move |bit| word & (1 << bit) != 0).map(move |bit| (at as u16) << 6 | bit)
+                    (0..64_u16)
+                        .filter(move |bit| word & (1 << bit) != 0)
+                        .map(move |bit| (at as u16) << 6 | bit)
                 };
                 words.iter().enumerate().flat_map(bits).collect()
             }
@@ -194,8 +196,11 @@ impl SeqSet {
             let count = words.iter().map(|word| word.count_ones()).sum::<u32>() as u16;
             Container::Dense { words, count }
         } else {
-            let places: Vec<u16> =
-                stored.chunks_exact(2).map(|pair| pair.try_into().map(u16::from_be_bytes)).collect::<Result<_, _>>().ok()?;
+            let places: Vec<u16> = stored
+                .chunks_exact(2)
+                .map(|pair| pair.try_into().map(u16::from_be_bytes))
+                .collect::<Result<_, _>>()
+                .ok()?;
             let sorted = places.windows(2).all(|pair| pair.first() < pair.last());
             let fits = places.last().is_none_or(|last| *last < 1 << BUCKET_BITS);
             if stored.len() % 2 != 0 || places.is_empty() || !sorted || !fits {

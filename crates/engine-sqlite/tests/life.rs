@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use onefold_core::{
-    AddParams, DurationMs, End, Engine, JobSpec, Key, LeaseParams, ManualClock, NewJob, Payload, QueueName, SeededEntropy,
-    SettleAction, SettleOp, State, Timestamp, WorkerName,
+    AddParams, DurationMs, End, Engine, JobSpec, Key, LeaseParams, ManualClock, NewJob, Payload, QueueName,
+    SeededEntropy, SettleAction, SettleOp, State, Timestamp, WorkerName,
 };
 use onefold_engine_sqlite::{Options, SqliteEngine};
 
@@ -57,7 +57,8 @@ async fn a_job_is_added_once_leased_once_and_completed_over_a_restart() {
     let engine = open(dir.path(), &clock);
     let after_restart = engine.add(add("a")).await.unwrap().remove(0).unwrap();
     assert_eq!((after_restart.id, after_restart.duplicate), (first.id, true));
-    let complete = SettleOp { id: first.id, token, action: SettleAction::End(End::Complete { result: None }) };
+    let complete =
+        SettleOp { id: first.id, token, action: SettleAction::End(End::Complete { result: None }) };
     let settled = engine.settle(vec![complete]).await.unwrap().remove(0).unwrap();
     assert_eq!(settled.state, State::Completed);
     let view = engine.get(first.id).await.unwrap().unwrap();

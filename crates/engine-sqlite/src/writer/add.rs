@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use onefold_core::{
     AddParams, Added, Event, EventKind, EvidenceKind, Fingerprint, Hold, Holder, ItemResult, Job, JobId,
-    JobSpec, JobStatus, Key, NewJob, Refusal, RepeatDecision, Seq, State, decide_repeat, limits, replaced_run_at, rules,
-    run_at,
+    JobSpec, JobStatus, Key, NewJob, Refusal, RepeatDecision, Seq, State, decide_repeat, limits,
+    replaced_run_at, rules, run_at,
 };
 
 use super::ledger::{SPACE_JOB, SPACE_REQUEST};
@@ -49,7 +49,8 @@ impl Store<'_> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let until = self.now.saturating_add(limits::REQUEST_IDENTITY_WINDOW);
-        let hold = Hold { job: added.id, fingerprint: request.fingerprint, until, free_on: Default::default() };
+        let hold =
+            Hold { job: added.id, fingerprint: request.fingerprint, until, free_on: Default::default() };
         self.hold(SPACE_REQUEST, queue, &request.key, hold)?;
         Ok(Ok(added))
     }
@@ -101,7 +102,8 @@ impl Store<'_> {
         let state = if run_at > self.now { State::Scheduled } else { State::Available };
         if let (Some(key), Some(fingerprint)) = (&new.spec.key, &new.spec.fingerprint) {
             let until = self.now.saturating_add(new.spec.dedup.window);
-            let hold = Hold { job: id, fingerprint: fingerprint.clone(), until, free_on: new.spec.dedup.free_on };
+            let hold =
+                Hold { job: id, fingerprint: fingerprint.clone(), until, free_on: new.spec.dedup.free_on };
             self.hold(SPACE_JOB, queue, key, hold)?;
         }
         crate::rows::write_spec(&mut self.stmts.spec_insert, seq, &new.spec)?;
@@ -127,7 +129,13 @@ impl Store<'_> {
         let mut entry = Box::new(Entry::new(job, queue, new.spec));
         self.enter(&mut entry)?;
         self.put(entry);
-        Ok(Added { id, status: JobStatus::Known(state), run_at: Some(run_at), duplicate: false, replaced: None })
+        Ok(Added {
+            id,
+            status: JobStatus::Known(state),
+            run_at: Some(run_at),
+            duplicate: false,
+            replaced: None,
+        })
     }
 
     fn duplicate(&mut self, queue: QueueId, id: JobId, replaced: Option<bool>) -> StoreResult<Added> {
@@ -165,7 +173,13 @@ impl Store<'_> {
     }
 
     /// Puts new content into a job that has not started.
-    fn replace(&mut self, queue: QueueId, id: JobId, new: NewJob, fingerprint: Fingerprint) -> StoreResult<Added> {
+    fn replace(
+        &mut self,
+        queue: QueueId,
+        id: JobId,
+        new: NewJob,
+        fingerprint: Fingerprint,
+    ) -> StoreResult<Added> {
         let Some(mut entry) = self.take_id(id)? else { return self.duplicate(queue, id, Some(false)) };
         let old = self.spec(&mut entry)?;
         let created_at = entry.job.created_at();
@@ -201,7 +215,11 @@ impl Store<'_> {
 
     /// What an atomic add is refused with, if any of its jobs would be: looked up beforehand, so
     /// that nothing has to be taken back.
-    fn refuse_atomic(&mut self, queue: QueueId, jobs: &[NewJob]) -> StoreResult<Option<Vec<ItemResult<Added>>>> {
+    fn refuse_atomic(
+        &mut self,
+        queue: QueueId,
+        jobs: &[NewJob],
+    ) -> StoreResult<Option<Vec<ItemResult<Added>>>> {
         let mut earlier: HashMap<Key, (Fingerprint, Option<u64>)> = HashMap::new();
         let mut requests: HashMap<Key, Fingerprint> = HashMap::new();
         let mut refusal = None;
@@ -240,8 +258,12 @@ impl Store<'_> {
         let (Some(key), Some(fingerprint)) = (&job.spec.key, &job.spec.fingerprint) else { return Ok(None) };
         let (hold, not_started, version) = match earlier.get(key) {
             Some((fingerprint, version)) => {
-                let hold =
-                    Hold { job: unborn, fingerprint: fingerprint.clone(), until: self.now, free_on: Default::default() };
+                let hold = Hold {
+                    job: unborn,
+                    fingerprint: fingerprint.clone(),
+                    until: self.now,
+                    free_on: Default::default(),
+                };
                 (hold, true, *version)
             }
             None => match self.held(SPACE_JOB, queue, key)? {
@@ -256,7 +278,8 @@ impl Store<'_> {
             },
         };
         let existing = hold.job;
-        let decision = decide_repeat(&job.spec.dedup, fingerprint, Holder { hold: &hold, not_started, version });
+        let decision =
+            decide_repeat(&job.spec.dedup, fingerprint, Holder { hold: &hold, not_started, version });
         Ok(match decision {
             RepeatDecision::Return | RepeatDecision::ReturnNotReplaced => None,
             RepeatDecision::Replace => {
@@ -270,4 +293,3 @@ impl Store<'_> {
         })
     }
 }
-

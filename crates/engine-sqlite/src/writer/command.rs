@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use onefold_core::promise::Resolver;
 use onefold_core::{
-    AddParams, Added, DeletedQueue, EngineError, EngineResult, ItemResult, JobEdit, JobId, JobView, Key, KeyView, LeaseParams,
-    LeasedJob, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleOp, Settled, StoreStats, Ticked,
+    AddParams, Added, DeletedQueue, EngineError, EngineResult, ItemResult, JobEdit, JobId, JobView, Key,
+    KeyView, LeaseParams, LeasedJob, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
+    SettleOp, Settled, StoreStats, Ticked,
 };
 
 /// The place an answer goes to.
@@ -127,7 +128,9 @@ impl Command {
             (Command::Queue(_, answer), Outcome::Queue(value)) => ok(answer, value),
             (Command::SetQueue(_, _, answer), Outcome::SetQueue(value)) => ok(answer, value),
             (Command::DeleteQueue(_, _, answer), Outcome::DeleteQueue(value)) => ok(answer, value),
-            (Command::Key(_, _, answer) | Command::ReleaseKey(_, _, answer), Outcome::Key(value)) => ok(answer, value),
+            (Command::Key(_, _, answer) | Command::ReleaseKey(_, _, answer), Outcome::Key(value)) => {
+                ok(answer, value)
+            }
             (Command::SetSetting(_, _, _, answer), Outcome::SetSetting(value)) => ok(answer, value),
             (Command::Tick(answer), Outcome::Tick(value)) => ok(answer, value),
             (Command::Stats(answer), Outcome::Stats(value)) => ok(answer, value),

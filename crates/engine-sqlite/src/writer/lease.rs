@@ -12,7 +12,8 @@ impl Store<'_> {
     pub(crate) fn lease(&mut self, params: &LeaseParams) -> StoreResult<Vec<LeasedJob>> {
         let mut leased: Vec<LeasedJob> = Vec::new();
         let mut bytes = 0;
-        let mut open: Vec<QueueId> = params.queues.iter().filter_map(|name| self.mem.queue_id(name)).collect();
+        let mut open: Vec<QueueId> =
+            params.queues.iter().filter_map(|name| self.mem.queue_id(name)).collect();
         let mut turn = 0;
         while leased.len() < params.max as usize && !open.is_empty() {
             turn = if params.fair { turn % open.len() } else { 0 };
@@ -46,7 +47,8 @@ impl Store<'_> {
     fn next_leasable(&mut self, queue: QueueId) -> StoreResult<Option<Box<Entry>>> {
         loop {
             let Some(found) = self.mem.queue(queue) else { return Ok(None) };
-            let full = found.settings.concurrency.is_some_and(|limit| found.counts.running >= u64::from(limit));
+            let full =
+                found.settings.concurrency.is_some_and(|limit| found.counts.running >= u64::from(limit));
             if found.settings.paused || full {
                 return Ok(None);
             }
@@ -68,7 +70,12 @@ impl Store<'_> {
         Ok(())
     }
 
-    fn lease_one(&mut self, entry: &mut Entry, spec: JobSpec, params: &LeaseParams) -> StoreResult<ItemResult<LeasedJob>> {
+    fn lease_one(
+        &mut self,
+        entry: &mut Entry,
+        spec: JobSpec,
+        params: &LeaseParams,
+    ) -> StoreResult<ItemResult<LeasedJob>> {
         let Some(token) = self.tokens.take() else { return Ok(Err(Refusal::TokensExhausted)) };
         let seq = entry.job.id.seq();
         let again = entry.job.attempt.is_some();
@@ -81,24 +88,23 @@ impl Store<'_> {
         if changed.is_err() {
             return Ok(Err(Refusal::JobNotFound));
         }
-        let checkpoint: Option<Bytes> = if again {
-            crate::reader::read_optional(&mut self.stmts.checkpoint_select, seq)?
-        } else {
-            None
-        };
+        let checkpoint: Option<Bytes> =
+            if again { crate::reader::read_optional(&mut self.stmts.checkpoint_select, seq)? } else { None };
         Ok(Ok(LeasedJob { job: entry.job.clone(), spec, checkpoint }))
     }
 
     /// The jobs an earlier call with the same poll id was given and still holds.
     pub(crate) fn held_by_poll(&mut self, poll: u64) -> StoreResult<Vec<LeasedJob>> {
-        let running: Vec<u64> = self.mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
+        let running: Vec<u64> =
+            self.mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
         let mut held = Vec::new();
         for seq in running {
             let Some(mut entry) = self.take(seq)? else { continue };
             let same = entry.job.attempt.as_ref().is_some_and(|attempt| attempt.poll == Some(poll));
             if same && entry.job.state == State::Running {
                 let spec = self.spec(&mut entry)?;
-                let checkpoint = crate::reader::read_optional(&mut self.stmts.checkpoint_select, entry.job.id.seq())?;
+                let checkpoint =
+                    crate::reader::read_optional(&mut self.stmts.checkpoint_select, entry.job.id.seq())?;
                 held.push(LeasedJob { job: entry.job.clone(), spec, checkpoint });
             }
             self.put(entry);

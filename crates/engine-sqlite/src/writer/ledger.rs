@@ -115,7 +115,8 @@ impl Store<'_> {
     /// class; whether there are more.
     pub(crate) fn retire_ledger(&mut self, limit: u32) -> StoreResult<bool> {
         let now = self.now;
-        let classes: Vec<u16> = self.mem.ledger_tails.keys().copied().filter(|class| may_look(*class, now)).collect();
+        let classes: Vec<u16> =
+            self.mem.ledger_tails.keys().copied().filter(|class| may_look(*class, now)).collect();
         let mut more = false;
         for class in classes {
             let (first, last) = (u64::from(class) << 48, (u64::from(class) << 48) | ((1 << 48) - 1));
@@ -146,7 +147,12 @@ impl Store<'_> {
     /// What a person is told about a held key.
     pub(crate) fn key_view(&mut self, row: &LedgerRow) -> StoreResult<KeyView> {
         let hold = &row.hold;
-        Ok(KeyView { job: hold.job, status: self.status(hold.job)?, until: hold.until, free_on: hold.free_on })
+        Ok(KeyView {
+            job: hold.job,
+            status: self.status(hold.job)?,
+            until: hold.until,
+            free_on: hold.free_on,
+        })
     }
 
     /// Where a job stands, for an answer about its key.

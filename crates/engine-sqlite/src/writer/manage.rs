@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use onefold_core::{
-    DeletedQueue, Event, EventKind, EvidenceKind, Hold, IllegalTransition, ItemResult, JobEdit, JobFilter, JobId, JobView,
-    Key, KeyView, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Refusal, RetryRefusal, Setting, State,
-    Timestamp, limits, rules, transition,
+    DeletedQueue, Event, EventKind, EvidenceKind, Hold, IllegalTransition, ItemResult, JobEdit, JobFilter,
+    JobId, JobView, Key, KeyView, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Refusal,
+    RetryRefusal, Setting, State, Timestamp, limits, rules, transition,
 };
 
 use super::ledger::SPACE_JOB;
@@ -23,7 +23,8 @@ impl Store<'_> {
         let Some(mut entry) = self.take_id(id)? else { return Ok(Err(Refusal::JobNotFound)) };
         let state = entry.job.state;
         // A request to a running job is no transition.
-        let event = (state != State::Running && state != State::Cancelled || force && state == State::Running)
+        let event = (state != State::Running && state != State::Cancelled
+            || force && state == State::Running)
             .then_some(Event::Cancelled);
         let mut changed = false;
         let cancelled = self.change(&mut entry, event, |job, _, _, now| {
@@ -46,7 +47,11 @@ impl Store<'_> {
         Ok(outcome)
     }
 
-    pub(crate) fn retry(&mut self, id: JobId, accept_duplicates: bool) -> StoreResult<ItemResult<Box<JobView>>> {
+    pub(crate) fn retry(
+        &mut self,
+        id: JobId,
+        accept_duplicates: bool,
+    ) -> StoreResult<ItemResult<Box<JobView>>> {
         let Some(mut entry) = self.take_id(id)? else { return Ok(Err(Refusal::JobNotFound)) };
         let outcome = match self.retry_entry(&mut entry, accept_duplicates)? {
             Ok(()) => Ok(Box::new(self.view(&mut entry)?)),
@@ -244,7 +249,11 @@ impl Store<'_> {
         Ok(views)
     }
 
-    pub(crate) fn set_queue(&mut self, name: &QueueName, patch: &QueuePatch) -> StoreResult<Option<QueueView>> {
+    pub(crate) fn set_queue(
+        &mut self,
+        name: &QueueName,
+        patch: &QueuePatch,
+    ) -> StoreResult<Option<QueueView>> {
         let id = self.queue_made(name)?;
         let Some(mut queue) = self.mem.queue(id).cloned() else { return Ok(None) };
         let old = Arc::clone(&queue.settings);
@@ -270,7 +279,11 @@ impl Store<'_> {
         self.queue_view(id)
     }
 
-    pub(crate) fn delete_queue(&mut self, name: &QueueName, force: bool) -> StoreResult<ItemResult<DeletedQueue>> {
+    pub(crate) fn delete_queue(
+        &mut self,
+        name: &QueueName,
+        force: bool,
+    ) -> StoreResult<ItemResult<DeletedQueue>> {
         let Some(id) = self.mem.queue_id(name) else { return Ok(Err(Refusal::QueueNotFound)) };
         let unfinished = self.mem.queue(id).map_or(0, |queue| queue.counts.unfinished());
         if unfinished > 0 && !force {
@@ -296,7 +309,8 @@ impl Store<'_> {
     fn delete_any(&mut self, seq: u64) -> StoreResult<()> {
         let Some(mut entry) = self.take(seq)? else { return Ok(()) };
         if !entry.job.state.is_finished() {
-            let _ = self.change(&mut entry, None, |job, _, _, now| rules::cancel(job, true, now).map(drop))?;
+            let _ =
+                self.change(&mut entry, None, |job, _, _, now| rules::cancel(job, true, now).map(drop))?;
         }
         self.unblock_group(&entry)?;
         self.keep_receipts(&entry)?;
@@ -375,4 +389,3 @@ struct Chunk {
     seqs: Vec<u64>,
     last: u64,
 }
-

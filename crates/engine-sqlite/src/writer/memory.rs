@@ -2,9 +2,10 @@
 //! due when, who holds which key. All of it can be rebuilt from the file; all changes of a
 //! transaction are undone if it is rolled back.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hashbrown::{HashMap, HashSet};
 use onefold_core::{Group, QueueCounts, QueueName, QueueSettings, Timestamp};
 
 use crate::key_index::{KeyHash, KeyIndex};
@@ -88,10 +89,13 @@ pub(crate) struct Memory {
 
     undo: Vec<Undo>,
     dirty_sets: HashSet<(SetName, u64)>,
+    /// The container marked last: neighbours mostly come one after the other.
+    last_dirty: Option<(SetName, u64)>,
     dirty_queues: HashSet<QueueId>,
     dirty_retention: HashSet<u64>,
     /// Queues in which a job became leasable in this transaction.
     woken: BTreeSet<QueueId>,
+    last_woken: Option<QueueId>,
 }
 
 impl Memory {
@@ -109,9 +113,11 @@ impl Memory {
             counters: Counters { next_seq: 1, next_event: 1, next_queue: 1 },
             undo: Vec::new(),
             dirty_sets: HashSet::new(),
+            last_dirty: None,
             dirty_queues: HashSet::new(),
             dirty_retention: HashSet::new(),
             woken: BTreeSet::new(),
+            last_woken: None,
         }
     }
 
@@ -128,8 +134,11 @@ impl Memory {
     pub(crate) fn insert(&mut self, name: SetName, seq: u64) {
         if self.sets.entry(name).or_default().insert(seq) {
             self.undo.push(Undo::SetInserted(name, seq));
-            self.dirty_sets.insert((name, bucket_of(seq)));
-            if let SetName::Ready(queue, _) = name {
+            self.mark_dirty(name, seq);
+            if let SetName::Ready(queue, _) = name
+                && self.last_woken != Some(queue)
+            {
+                self.last_woken = Some(queue);
                 self.woken.insert(queue);
             }
         }
@@ -142,7 +151,15 @@ impl Memory {
                 self.sets.remove(&name);
             }
             self.undo.push(Undo::SetRemoved(name, seq));
-            self.dirty_sets.insert((name, bucket_of(seq)));
+            self.mark_dirty(name, seq);
+        }
+    }
+
+    fn mark_dirty(&mut self, name: SetName, seq: u64) {
+        let place = (name, bucket_of(seq));
+        if self.last_dirty != Some(place) {
+            self.last_dirty = Some(place);
+            self.dirty_sets.insert(place);
         }
     }
 
@@ -285,7 +302,8 @@ impl Memory {
 
     pub(crate) fn set_group_runs(&mut self, queue: QueueId, group: &Group, runs: bool) {
         let place = (queue, group.clone());
-        let changed = if runs { self.running_groups.insert(place) } else { self.running_groups.remove(&place) };
+        let changed =
+            if runs { self.running_groups.insert(place) } else { self.running_groups.remove(&place) };
         if changed {
             self.undo.push(Undo::GroupRuns(queue, group.clone(), !runs));
         }
@@ -319,6 +337,7 @@ impl Memory {
 
     /// What a transaction touched and has to be written with it.
     pub(crate) fn take_dirty(&mut self) -> Dirty {
+        self.last_dirty = None;
         Dirty {
             sets: self.dirty_sets.drain().collect(),
             queues: self.dirty_queues.drain().collect(),
@@ -328,6 +347,7 @@ impl Memory {
 
     /// Queues in which jobs became leasable since the last call.
     pub(crate) fn take_woken(&mut self) -> BTreeSet<QueueId> {
+        self.last_woken = None;
         std::mem::take(&mut self.woken)
     }
 
@@ -398,6 +418,8 @@ impl Memory {
 
     fn forget_marks(&mut self) {
         self.dirty_sets.clear();
+        self.last_dirty = None;
+        self.last_woken = None;
         self.dirty_queues.clear();
         self.dirty_retention.clear();
         self.woken.clear();

@@ -26,8 +26,8 @@ use crate::disk::Disk;
 use crate::error::{StoreError, StoreResult};
 use crate::shared::{QueueSeen, Shared};
 use crate::stats::Stats;
-pub(crate) use command::{Answer, Command};
 use command::Outcome;
+pub(crate) use command::{Answer, Command};
 use store::Store;
 
 /// Things done in one transaction at the most.
@@ -149,7 +149,10 @@ impl<'c> Writer<'c> {
         done
     }
 
-    fn transact_inner(&mut self, group: &[Command]) -> StoreResult<(Vec<Outcome>, Vec<(u64, Vec<LeasedJob>)>)> {
+    fn transact_inner(
+        &mut self,
+        group: &[Command],
+    ) -> StoreResult<(Vec<Outcome>, Vec<(u64, Vec<LeasedJob>)>)> {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         let mut outcomes = Vec::with_capacity(group.len());
         let mut served = Vec::new();
@@ -211,7 +214,11 @@ impl<'c> Writer<'c> {
             }
         }
         let leased = self.store.lease(params)?;
-        if leased.is_empty() && !params.wait.is_zero() { Ok(Outcome::Parked) } else { Ok(Outcome::Lease(leased)) }
+        if leased.is_empty() && !params.wait.is_zero() {
+            Ok(Outcome::Parked)
+        } else {
+            Ok(Outcome::Lease(leased))
+        }
     }
 
     /// Lets parked polls have what became leasable, in the transaction that made it so.
@@ -398,8 +405,12 @@ impl<'c> Writer<'c> {
         self.parked.insert(number, Parked { params, until, answer });
         // Polls whose clients went away are swept out as others come.
         if self.parked.len() >= 64 && self.parked.len().is_power_of_two() {
-            let gone: Vec<u64> =
-                self.parked.iter().filter(|(_, p)| p.answer.is_abandoned()).map(|(number, _)| *number).collect();
+            let gone: Vec<u64> = self
+                .parked
+                .iter()
+                .filter(|(_, p)| p.answer.is_abandoned())
+                .map(|(number, _)| *number)
+                .collect();
             for number in gone {
                 self.unpark(number);
             }
@@ -432,7 +443,8 @@ impl<'c> Writer<'c> {
     }
 
     fn end_polls_due(&mut self, now: Timestamp) {
-        let over: Vec<u64> = self.parked.iter().filter(|(_, p)| p.until <= now).map(|(number, _)| *number).collect();
+        let over: Vec<u64> =
+            self.parked.iter().filter(|(_, p)| p.until <= now).map(|(number, _)| *number).collect();
         over.into_iter().for_each(|number| self.end_parked(number));
     }
 
@@ -462,7 +474,11 @@ pub(crate) fn release_ops(unwanted: &[LeasedJob]) -> Vec<SettleOp> {
 }
 
 /// What waits, up to what one transaction may hold. A close ends the group.
-fn take_group(first: Command, commands: &Receiver<Command>, closing: &mut Option<Answer<()>>) -> Vec<Command> {
+fn take_group(
+    first: Command,
+    commands: &Receiver<Command>,
+    closing: &mut Option<Answer<()>>,
+) -> Vec<Command> {
     let mut group = Vec::new();
     let mut weight = 0;
     let mut next = Some(first);
@@ -483,4 +499,3 @@ fn take_group(first: Command, commands: &Receiver<Command>, closing: &mut Option
     }
     group
 }
-

@@ -2,7 +2,8 @@
 //! leaves evidence (I5), a repeated end gets its first answer (I6).
 
 use onefold_core::{
-    Attempt, End, Event, EventKind, EvidenceKind, ItemResult, Refusal, Seq, SettleAction, SettleOp, Settled, State, rules,
+    Attempt, End, Event, EventKind, EvidenceKind, ItemResult, Refusal, Seq, SettleAction, SettleOp, Settled,
+    State, rules,
 };
 
 use super::store::{Entry, Store};

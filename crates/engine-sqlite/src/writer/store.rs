@@ -2,13 +2,13 @@
 //! rules of the core, and everything that follows from a change (sets, timers, counts, groups,
 //! keys, events), flushed to the file before the commit.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use onefold_core::{
-    Backoff, DurationMs, Entropy, Event, EventKind, EvidenceKind, FreeOn, Group, GroupHead, Job, JobId, JobSpec, JobView,
-    Key, OnDead, Outcome as AttemptOutcome, QueueName, QueueSettings, RetryPolicy, Seq, State, Timestamp, TokenSequence,
-    limits, rules,
+    Backoff, DurationMs, Entropy, Event, EventKind, EvidenceKind, FreeOn, Group, GroupHead, Job, JobId,
+    JobSpec, JobView, Key, OnDead, Outcome as AttemptOutcome, QueueName, QueueSettings, RetryPolicy, Seq,
+    State, Timestamp, TokenSequence, limits, rules,
 };
 
 use super::memory::{Counters, Memory, Queue, QueueId, SetName};
@@ -180,8 +180,14 @@ impl<'c> Store<'c> {
         let Some(row) = self.read_job(seq)? else { return Ok(None) };
         let spec = self.read_spec(seq)?;
         let terms = Terms::of(&spec);
-        let entry =
-            Entry { job: row.job, queue: row.queue, retain: row.retain, terms, spec: Some(spec), pending: Pending::Nothing };
+        let entry = Entry {
+            job: row.job,
+            queue: row.queue,
+            retain: row.retain,
+            terms,
+            spec: Some(spec),
+            pending: Pending::Nothing,
+        };
         Ok(Some(Box::new(entry)))
     }
 
@@ -298,8 +304,10 @@ impl<'c> Store<'c> {
             None => None,
         };
         let backoff = entry.terms.backoff.clone();
-        let policy =
-            RetryPolicy { backoff: backoff.as_deref().unwrap_or(&self.default_backoff), timeout: entry.terms.timeout() };
+        let policy = RetryPolicy {
+            backoff: backoff.as_deref().unwrap_or(&self.default_backoff),
+            timeout: entry.terms.timeout(),
+        };
         if let Err(refused) = change(&mut entry.job, policy, self.entropy.as_ref(), self.now) {
             return Ok(Err(refused));
         }
@@ -356,7 +364,13 @@ impl<'c> Store<'c> {
         Ok(())
     }
 
-    fn move_places(&mut self, entry: &Entry, before: &Places, after: &Places, ungrouped: bool) -> StoreResult<()> {
+    fn move_places(
+        &mut self,
+        entry: &Entry,
+        before: &Places,
+        after: &Places,
+        ungrouped: bool,
+    ) -> StoreResult<()> {
         let (seq, queue) = (entry.seq(), entry.queue);
         if before.state != after.state {
             if let Some(counts) = self.mem.counts(queue) {
@@ -518,7 +532,9 @@ impl<'c> Store<'c> {
 
     /// Moves a finished job that will run again to the back of its group.
     pub(crate) fn requeue_in_group(&mut self, entry: &mut Entry) -> StoreResult<()> {
-        let (Some(group), Some(order)) = (entry.terms.group.clone(), entry.job.group_order) else { return Ok(()) };
+        let (Some(group), Some(order)) = (entry.terms.group.clone(), entry.job.group_order) else {
+            return Ok(());
+        };
         let head_before = self.group_head(entry, &group)?;
         self.stmts.group_delete.execute((entry.queue, group.as_str(), order as i64))?;
         let order = self.take_seq();
@@ -562,7 +578,8 @@ impl<'c> Store<'c> {
         }
         drop(found);
         for name in names {
-            let group = Group::new(&name).map_err(|_| StoreError::corrupt("a stored group cannot be read".to_owned()))?;
+            let group = Group::new(&name)
+                .map_err(|_| StoreError::corrupt("a stored group cannot be read".to_owned()))?;
             self.regroup_one(queue, &group, unblocks)?;
         }
         Ok(())
@@ -604,7 +621,13 @@ impl<'c> Store<'c> {
     }
 
     /// Notes something that happened to a job, with its number among those of its kind.
-    pub(crate) fn note(&mut self, seq: u64, kind: EvidenceKind, number: u32, note: Option<&str>) -> StoreResult<()> {
+    pub(crate) fn note(
+        &mut self,
+        seq: u64,
+        kind: EvidenceKind,
+        number: u32,
+        note: Option<&str>,
+    ) -> StoreResult<()> {
         let kept = limits::EVIDENCE_KEPT;
         let slot = if number <= kept { number - 1 } else { kept + (number - kept - 1) % kept };
         let columns = (seq as i64, rows::evidence_code(kind), slot, number, self.now.as_unix_ms(), note);
@@ -675,7 +698,9 @@ impl<'c> Store<'c> {
         for (name, bucket) in dirty.sets {
             let (kind, queue, priority) = name.columns();
             match self.mem.set(name).and_then(|set| set.stored(bucket)) {
-                Some(members) => self.stmts.set_put.execute((kind, queue, priority, bucket as i64, members))?,
+                Some(members) => {
+                    self.stmts.set_put.execute((kind, queue, priority, bucket as i64, members))?
+                }
                 None => self.stmts.set_delete.execute((kind, queue, priority, bucket as i64))?,
             };
         }
@@ -755,7 +780,8 @@ impl<'c> Store<'c> {
 
     /// Gives every live lease its full length again.
     pub(crate) fn renew_running_leases(&mut self) -> StoreResult<()> {
-        let running: Vec<u64> = self.mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
+        let running: Vec<u64> =
+            self.mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
         for seq in running {
             let Some(mut entry) = self.take(seq)? else { continue };
             let _ = self.change(&mut entry, None, |job, policy, _, now| {

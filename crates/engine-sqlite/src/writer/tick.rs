@@ -70,7 +70,8 @@ impl Store<'_> {
             };
             match entry.job.state {
                 State::Scheduled | State::Retrying => {
-                    let _ = self.change(&mut entry, Some(Event::Due), |job, _, _, now| rules::come_due(job, now))?;
+                    let _ = self
+                        .change(&mut entry, Some(Event::Due), |job, _, _, now| rules::come_due(job, now))?;
                     work.due += 1;
                 }
                 // The timer of an available job is that of its last moment to start.
