@@ -282,8 +282,9 @@ fn close_attempt(
     }
 }
 
-/// Ends the current attempt because its deadline passed: a failure if that was the hard limit,
-/// else a lost lease, which makes the job available at once or ends it.
+/// Ends the current attempt because its lease or its hard limit passed, whichever came first: a
+/// failure if the lease reached up to the hard limit, else a lost lease, which makes the job
+/// available at once or ends it. How late this is noticed makes no difference.
 ///
 /// # Errors
 /// [`IllegalTransition`] unless it is running.
@@ -293,10 +294,10 @@ pub fn deadline_passed(
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Result<(), IllegalTransition> {
-    let Some(deadline) = job.attempt.as_ref().map(|attempt| attempt.deadline) else {
+    let Some(attempt) = &job.attempt else {
         return Err(IllegalTransition { from: job.state, event: Event::LeaseLost });
     };
-    if now >= deadline {
+    if attempt.lease_until >= attempt.deadline {
         let message = format!("the attempt ran into its hard limit of {}", policy.timeout);
         fail(job, policy, true, None, now, entropy)?;
         close_attempt(

@@ -164,14 +164,11 @@ impl ReferenceEngine {
         if inner.closed {
             return Err(EngineError::Closed);
         }
-        if inner.draining {
-            return Ok(Ok(Vec::new()));
+        let held = params.poll.map(|poll| inner.model.held_by_poll(poll)).unwrap_or_default();
+        if !held.is_empty() || inner.draining {
+            return Ok(Ok(held));
         }
         if let Some(poll) = params.poll {
-            let held = inner.model.held_by_poll(poll);
-            if !held.is_empty() {
-                return Ok(Ok(held));
-            }
             let (same, others) = inner.parked.drain(..).partition(|p: &Parked| p.params.poll == Some(poll));
             inner.parked = others;
             answer_empty(same);
@@ -204,6 +201,9 @@ impl ReferenceEngine {
         let clock_stepped = inner.steps.stepped(self.shared.clock.as_ref());
         if clock_stepped {
             inner.model.renew_leases(now);
+            for parked in &mut inner.parked {
+                parked.until = parked.until.min(now.saturating_add(parked.params.wait));
+            }
         }
         let due = inner.model.come_due(now);
         let expired = inner.model.pass_deadlines(now, entropy);

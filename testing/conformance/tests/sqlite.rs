@@ -1,0 +1,5 @@
+//! The embedded engine keeps the contract.
+
+mod support;
+
+onefold_conformance::conformance_tests!(sqlite, crate::support::SqliteHarness);
