@@ -196,7 +196,7 @@ pub struct Added<'a> {
     pub replaced: Option<bool>,
     /// The options in force, if any were given.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub dedup: Option<Dedup<'a>>,
+    pub dedup: Option<Box<Dedup<'a>>>,
 }
 
 /// What became of one job of an array.
@@ -228,7 +228,7 @@ struct AddOutcomeMembers<'a> {
     duplicate: bool,
     replaced: Option<bool>,
     #[serde(borrow, default)]
-    dedup: Option<Dedup<'a>>,
+    dedup: Option<Box<Dedup<'a>>>,
 }
 
 impl<'a> From<AddOutcomeMembers<'a>> for AddOutcome<'a> {

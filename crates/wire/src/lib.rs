@@ -25,6 +25,6 @@ pub use jobs::*;
 pub use leases::*;
 pub use problem::Problem;
 pub use queues::*;
-pub use read::{Fault, ReadError, read};
+pub use read::{Fault, ITEMS_MAX, ReadError, read};
 pub use serde_json::value::RawValue;
 pub use text::{Headers, Span, Text, present};

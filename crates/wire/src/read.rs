@@ -40,7 +40,13 @@ pub enum Fault {
     DuplicateField,
     /// A value that cannot stand there. The sentence says why.
     Invalid(String),
+    /// An array or object with more than [`ITEMS_MAX`] items.
+    TooMany,
 }
+
+/// Items an array or members an object of a request may have, raw values aside: what is read
+/// takes more memory than its text, so it is bounded while it is read.
+pub const ITEMS_MAX: usize = 10_000;
 
 impl ReadError {
     fn new(fault: Fault) -> ReadError {
@@ -80,6 +86,10 @@ impl fmt::Display for ReadError {
             }
             Fault::MissingField => write!(f, "the field `{field}` must be given"),
             Fault::DuplicateField => write!(f, "the field `{field}` is given twice: keep one of them"),
+            Fault::TooMany if field.is_empty() => {
+                write!(f, "at most {ITEMS_MAX} items are taken at once: send several requests")
+            }
+            Fault::TooMany => write!(f, "the field `{field}` has more than {ITEMS_MAX} items"),
             Fault::Invalid(why) if field.is_empty() => write!(f, "the body cannot be used: {why}"),
             Fault::Invalid(why) => write!(f, "the field `{field}` cannot be used: {why}"),
         }
@@ -146,12 +156,21 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Tracked<'_, D> {
     // JSON says itself what comes; a visitor that wanted something else tells so.
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
-        unit unit_struct seq tuple tuple_struct map struct enum identifier
+        unit unit_struct seq tuple tuple_struct map enum identifier
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let Tracked { inner, parked } = self;
         inner.deserialize_any(Tracked { inner: visitor, parked }).map_err(|error| caught(parked, &error))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        self.deserialize_any(OnlyObject(visitor))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -245,7 +264,22 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Tracked<'_, V> {
 
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         let parked = self.parked;
-        self.visit(|visitor| visitor.visit_map(Members { inner, parked, name: Cow::Borrowed("") }))
+        self.visit(|visitor| visitor.visit_map(Members { inner, parked, name: Cow::Borrowed(""), count: 0 }))
+    }
+}
+
+/// Derived structs would also take an array of their fields in order.
+struct OnlyObject<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for OnlyObject<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(map)
     }
 }
 
@@ -269,9 +303,18 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, A> {
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ReadError> {
         let parked = self.parked;
-        let item = self.inner.next_element_seed(Tracked { inner: seed, parked });
+        let index = self.index;
         self.index += 1;
-        item.map_err(|error| caught(parked, &error).inside(Step::Item(self.index - 1)))
+        if index < ITEMS_MAX {
+            return self
+                .inner
+                .next_element_seed(Tracked { inner: seed, parked })
+                .map_err(|error| caught(parked, &error).inside(Step::Item(index)));
+        }
+        match self.inner.next_element::<de::IgnoredAny>().map_err(|error| caught(parked, &error))? {
+            Some(_) => Err(ReadError::new(Fault::TooMany)),
+            None => Ok(None),
+        }
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -284,12 +327,17 @@ struct Members<'p, 'de, A> {
     parked: &'p Parked,
     /// Of the member being read.
     name: Cow<'de, str>,
+    count: usize,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<'_, 'de, A> {
     type Error = ReadError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ReadError> {
+        self.count += 1;
+        if self.count > ITEMS_MAX + 1 {
+            return Err(ReadError::new(Fault::TooMany));
+        }
         let (parked, name) = (self.parked, &mut self.name);
         // A fault of a name, such as being unknown, carries the name itself.
         self.inner.next_key_seed(Name { seed, parked, name }).map_err(|error| caught(parked, &error))
@@ -404,6 +452,7 @@ mod tests {
             (r#"{"small":40000}"#, "small"),
             (r#"{"small":1.5}"#, "small"),
             (r#"{"items":{}}"#, "items"),
+            (r#"{"items":[[5]]}"#, "items[0]"),
             (r#"{"items":[{"wait":1.5}]}"#, "items[0].wait"),
             (r#"{"headers":{"A":[]}}"#, "headers.A"),
             ("[]", ""),
@@ -413,6 +462,19 @@ mod tests {
             assert!(matches!(fault, Fault::Invalid(_)), "{json}: {fault:?}");
             assert_eq!(at, field, "{json}");
         }
+    }
+
+    #[test]
+    fn nothing_is_read_without_bound() {
+        let many = |count: usize| format!("[{}]", vec!["1"; count].join(","));
+        assert_eq!(read::<Vec<u8>>(&many(ITEMS_MAX)).unwrap().len(), ITEMS_MAX);
+        assert_eq!(read::<Vec<u8>>(&many(ITEMS_MAX + 1)).unwrap_err().fault, Fault::TooMany);
+        let members = |count: usize| {
+            let members: Vec<String> = (0..count).map(|n| format!("\"h{n}\":\"\"")).collect();
+            format!("{{\"headers\":{{{}}}}}", members.join(","))
+        };
+        assert!(read::<Outer<'_>>(&members(ITEMS_MAX)).is_ok());
+        assert_eq!(fault(&members(ITEMS_MAX + 1)), (Fault::TooMany, "headers".into()));
     }
 
     #[test]
