@@ -1,1 +1,33 @@
-//! placeholder
+//! Onefold: a durable job queue. Many deliveries, one effect.
+//!
+//! Every accepted job is delivered at least once, and everything needed to make its effect happen
+//! once comes with it: one job per key, fencing tokens, idempotent settles, and idempotency keys
+//! to hand on.
+
+mod add;
+mod backend;
+mod check;
+mod client;
+mod dedup;
+mod error;
+mod payload;
+mod queue;
+mod time;
+mod view;
+mod worker;
+
+pub use add::{Add, AddMany, Bound, BoxFuture, JobBuilder, NewJob};
+pub use client::{List, Onefold};
+pub use dedup::Dedup;
+pub use error::{Error, ErrorCode, Invalid};
+pub use onefold_core::{
+    Added, Backoff, DeadReason, DurationMs, EngineError, FencingToken, FreeOn, GroupHead, JobError, JobId,
+    JobStatus, OnDead, Outcome, Progress, QueueCounts, QueuePatch, QueueSettings, Refusal, State, Timestamp,
+    Waiting,
+};
+pub use payload::{FromPayload, IntoPayload, RawPayload};
+pub use queue::{Queue, Redrive};
+pub use view::{AttemptView, JobList, JobView, KeyView, QueueView, Redriven};
+pub use worker::{BoxError, CancelReason, Context, HandlerError, Job, ReadyWorker, Worker, WorkerReport};
+
+use onefold_core::QueueName;

@@ -84,7 +84,8 @@ impl Entropy for SystemEntropy {
 
 fn wall_clock() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::EPOCH.saturating_add(to_ms(since_epoch))
+    let ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_unix_ms(ms).unwrap_or(Timestamp::EPOCH)
 }
 
 fn to_ms(duration: std::time::Duration) -> DurationMs {

@@ -9,6 +9,7 @@ use onefold_core::{
     LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
     SettleOp, Settled, StoreStats, Ticked,
 };
+use tokio::sync::Semaphore;
 
 /// A call of an engine.
 #[allow(dead_code, reason = "not every test looks into every call")]
@@ -30,6 +31,7 @@ pub(crate) struct Watched {
     capabilities: Capabilities,
     before: Watcher,
     leased: LeaseWatcher,
+    settle_gate: Option<Arc<Semaphore>>,
 }
 
 impl Watched {
@@ -38,7 +40,7 @@ impl Watched {
         before: impl Fn(&Call<'_>) -> Result<(), EngineError> + Send + Sync + 'static,
     ) -> Watched {
         let capabilities = inner.capabilities();
-        Watched { inner, capabilities, before: Box::new(before), leased: Box::new(|_| {}) }
+        Watched { inner, capabilities, before: Box::new(before), leased: Box::new(|_| {}), settle_gate: None }
     }
 
     #[allow(dead_code, reason = "only the tests of the loop do")]
@@ -50,6 +52,13 @@ impl Watched {
     #[allow(dead_code, reason = "only the tests of workers do")]
     pub(crate) fn on_leased(mut self, leased: impl Fn(&[LeasedJob]) + Send + Sync + 'static) -> Watched {
         self.leased = Box::new(leased);
+        self
+    }
+
+    /// Each settle takes a permit for good, waiting for one.
+    #[allow(dead_code, reason = "only the tests of workers do")]
+    pub(crate) fn gating_settles(mut self, gate: Arc<Semaphore>) -> Watched {
+        self.settle_gate = Some(gate);
         self
     }
 
@@ -81,7 +90,13 @@ impl Engine for Watched {
         })
     }
     fn settle(&self, ops: Vec<SettleOp>) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Settled>>>> {
-        self.watch(&Call::Settle(&ops.clone()), || self.inner.settle(ops))
+        Box::pin(async move {
+            (self.before)(&Call::Settle(&ops))?;
+            if let Some(gate) = &self.settle_gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            self.inner.settle(ops).await
+        })
     }
     fn cancel(&self, id: JobId, force: bool) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
         self.inner.cancel(id, force)

@@ -1,0 +1,190 @@
+//! What is checked before anything is sent, so that a mistake is told where it was made and an
+//! embedded store takes nothing a server would refuse.
+
+use std::ops::RangeInclusive;
+
+use onefold_core::canonical::{CanonicalError, CanonicalErrorKind, validate};
+use onefold_core::{
+    Backoff, Fingerprint, FingerprintInput, JobSpec, NewJob, Payload, PayloadForm, QueuePatch, limits,
+};
+
+use crate::{ErrorCode, Invalid};
+
+/// Checks a job and gives it the fingerprint its key needs.
+pub(crate) fn finish(mut job: NewJob, payload_bytes_max: usize) -> Result<NewJob, Invalid> {
+    let spec = &job.spec;
+    at_most("labels", spec.labels.len(), limits::LABELS_MAX)?;
+    at_most("headers", spec.headers.len(), limits::HEADERS_MAX)?;
+    for (name, value) in &spec.headers {
+        check_size(ErrorCode::InvalidHeader, "a header", name.len() + value.len(), limits::HEADER_BYTES_MAX)?;
+    }
+    check_size(ErrorCode::PayloadTooLarge, "the payload", spec.payload.len(), payload_bytes_max)?;
+    if spec.timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(Invalid::coded(ErrorCode::InvalidDuration, "timeout", "must be more than 0"));
+    }
+    if let Some(backoff) = &spec.backoff {
+        check_backoff(backoff)?;
+    }
+    if spec.key.is_none() {
+        check_json(&spec.payload)?;
+    } else if spec.fingerprint.is_none() {
+        job.spec.fingerprint = Some(fingerprint(spec)?);
+    }
+    Ok(job)
+}
+
+fn check_json(payload: &Payload) -> Result<(), Invalid> {
+    match payload {
+        Payload::Json(text) => validate(text, limits::JSON_DEPTH_MAX).map_err(not_json),
+        Payload::Absent | Payload::Raw { .. } => Ok(()),
+    }
+}
+
+fn not_json(error: CanonicalError) -> Invalid {
+    let code = match error.kind {
+        CanonicalErrorKind::NotUtf8 => ErrorCode::InvalidUtf8,
+        CanonicalErrorKind::DuplicateName => ErrorCode::DuplicateMember,
+        CanonicalErrorKind::TooDeep { .. } => ErrorCode::NestingTooDeep,
+        _ => ErrorCode::InvalidJson,
+    };
+    Invalid::coded(code, "the payload", format!("cannot be taken: {error}"))
+}
+
+fn fingerprint(spec: &JobSpec) -> Result<Fingerprint, Invalid> {
+    let (content_type, payload) = match &spec.payload {
+        Payload::Absent => (None, PayloadForm::Absent),
+        Payload::Json(text) => (None, PayloadForm::Json(text)),
+        Payload::Raw { bytes, content_type } => (Some(content_type.as_str()), PayloadForm::Raw(bytes)),
+    };
+    let kind = spec.kind.as_ref().map(onefold_core::Kind::as_str);
+    let input = FingerprintInput { kind, content_type, payload, target_method: None, target_url: None };
+    Fingerprint::compute(input).map_err(not_json)
+}
+
+fn check_backoff(backoff: &Backoff) -> Result<(), Invalid> {
+    match backoff {
+        Backoff::List(waits) if waits.is_empty() => {
+            Err(Invalid::coded(ErrorCode::InvalidBackoff, "a backoff list", "must have at least one wait"))
+        }
+        Backoff::List(waits) => at_most("waits of a backoff list", waits.len(), limits::BACKOFF_LIST_MAX),
+        Backoff::Exponential { base, max } if base.is_zero() || max < base => {
+            let rule = "needs a base above 0 and a max not below it";
+            Err(Invalid::coded(ErrorCode::InvalidBackoff, "an exponential backoff", rule))
+        }
+        Backoff::Exponential { .. } | Backoff::Fixed(_) => Ok(()),
+    }
+}
+
+/// Checks the settings of a queue.
+pub(crate) fn queue_patch(patch: &QueuePatch) -> Result<(), Invalid> {
+    if let Some(Some(concurrency)) = patch.concurrency {
+        range("concurrency", concurrency, 1..=limits::CONCURRENCY_MAX)?;
+    }
+    if let Some(Some(attempts)) = patch.max_attempts {
+        range("max_attempts", attempts, 1..=limits::MAX_ATTEMPTS_MAX)?;
+    }
+    if let Some(Some(backoff)) = &patch.backoff {
+        check_backoff(backoff)?;
+    }
+    Ok(())
+}
+
+/// Checks that a number lies where it must.
+pub(crate) fn range(what: &'static str, value: u32, allowed: RangeInclusive<u32>) -> Result<u32, Invalid> {
+    if allowed.contains(&value) {
+        return Ok(value);
+    }
+    Err(Invalid::value(what, format!("must be {} to {}, not {value}", allowed.start(), allowed.end())))
+}
+
+/// Checks that there are not too many.
+pub(crate) fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), Invalid> {
+    if count <= max {
+        return Ok(());
+    }
+    Err(Invalid::coded(ErrorCode::TooManyItems, what, format!("must be at most {max}, not {count}")))
+}
+
+/// Checks that something is not too large.
+pub(crate) fn check_size(
+    code: ErrorCode,
+    what: &'static str,
+    size: usize,
+    max: usize,
+) -> Result<(), Invalid> {
+    if size <= max {
+        return Ok(());
+    }
+    Err(Invalid::coded(code, what, format!("has {size} bytes; at most {max} are allowed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onefold_core::{DurationMs, Key};
+
+    fn job(change: impl FnOnce(&mut NewJob)) -> Result<NewJob, Invalid> {
+        let mut job = NewJob::default();
+        change(&mut job);
+        finish(job, 1000)
+    }
+
+    fn code(refused: Result<NewJob, Invalid>) -> ErrorCode {
+        match refused {
+            Err(Invalid::Value { code, .. }) => code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn limits_hold_at_and_above() {
+        let headers = |count| vec![("a".to_owned(), "b".to_owned()); count];
+        assert!(job(|job| job.spec.headers = headers(limits::HEADERS_MAX)).is_ok());
+        let many = job(|job| job.spec.headers = headers(limits::HEADERS_MAX + 1));
+        assert_eq!(code(many), ErrorCode::TooManyItems);
+        let header = |size: usize| vec![("a".to_owned(), "b".repeat(size - 1))];
+        assert!(job(|job| job.spec.headers = header(limits::HEADER_BYTES_MAX)).is_ok());
+        let large = job(|job| job.spec.headers = header(limits::HEADER_BYTES_MAX + 1));
+        assert_eq!(code(large), ErrorCode::InvalidHeader);
+        let labels = |count| vec![onefold_core::Label::new("l").unwrap(); count];
+        assert!(job(|job| job.spec.labels = labels(limits::LABELS_MAX)).is_ok());
+        assert!(job(|job| job.spec.labels = labels(limits::LABELS_MAX + 1)).is_err());
+        let payload = |size| Payload::Raw { bytes: vec![0; size].into(), content_type: "a/b".to_owned() };
+        assert!(job(|job| job.spec.payload = payload(1000)).is_ok());
+        assert_eq!(code(job(|job| job.spec.payload = payload(1001))), ErrorCode::PayloadTooLarge);
+        assert!(job(|job| job.spec.timeout = Some(DurationMs::from_ms(1))).is_ok());
+        assert!(job(|job| job.spec.timeout = Some(DurationMs::ZERO)).is_err());
+        let waits = |count| Backoff::List(vec![DurationMs::ZERO; count]);
+        assert!(job(|job| job.spec.backoff = Some(waits(limits::BACKOFF_LIST_MAX))).is_ok());
+        for count in [0, limits::BACKOFF_LIST_MAX + 1] {
+            assert!(job(|job| job.spec.backoff = Some(waits(count))).is_err());
+        }
+    }
+
+    #[test]
+    fn json_is_checked_with_and_without_a_key() {
+        for key in [None, Some(Key::new("k").unwrap())] {
+            for (text, expected) in [
+                ("{", ErrorCode::InvalidJson),
+                (r#"{"a":1,"a":2}"#, ErrorCode::DuplicateMember),
+                (&"[".repeat(limits::JSON_DEPTH_MAX + 1), ErrorCode::NestingTooDeep),
+            ] {
+                let payload = Payload::Json(bytes::Bytes::copy_from_slice(text.as_bytes()));
+                let refused = job(|job| (job.spec.payload, job.spec.key) = (payload, key.clone()));
+                assert_eq!(code(refused), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_brings_a_fingerprint_and_spelling_does_not_matter() {
+        let of = |text: &'static str| {
+            let (payload, key) = (Payload::Json(text.into()), Some(Key::new("k").unwrap()));
+            job(|job| (job.spec.payload, job.spec.key) = (payload, key)).unwrap().spec.fingerprint
+        };
+        assert!(of("{}").is_some());
+        assert_eq!(of(r#"{"a":1, "b":2}"#), of(r#"{"b":2,"a":1}"#));
+        assert_ne!(of("1"), of("1.0"));
+        assert_eq!(job(|_| ()).unwrap().spec.fingerprint, None);
+    }
+}
