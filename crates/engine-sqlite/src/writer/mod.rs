@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use onefold_core::promise::Resolver;
 use onefold_core::{
-    Clock, End, EngineError, LeaseParams, LeasedJob, QueueName, SettleAction, SettleOp, StepDetector,
+    Clock, DurationMs, End, EngineError, LeaseParams, LeasedJob, QueueName, SettleAction, SettleOp, StepDetector,
     StoreStats, Ticked, Timestamp,
 };
 use rusqlite::Connection;
@@ -36,7 +36,8 @@ const GROUP_MAX: usize = 4_096;
 /// A poll that waits for jobs.
 struct Parked {
     params: LeaseParams,
-    until: Timestamp,
+    /// On the monotonic clock: nobody waits longer because the wall clock was set.
+    until: DurationMs,
     answer: Answer<Vec<LeasedJob>>,
 }
 
@@ -204,14 +205,14 @@ impl<'c> Writer<'c> {
     }
 
     fn lease(&mut self, params: &LeaseParams) -> StoreResult<Outcome> {
-        if self.draining {
-            return Ok(Outcome::Lease(Vec::new()));
-        }
         if let Some(poll) = params.poll {
             let held = self.store.held_by_poll(poll)?;
             if !held.is_empty() {
                 return Ok(Outcome::Lease(held));
             }
+        }
+        if self.draining {
+            return Ok(Outcome::Lease(Vec::new()));
         }
         let leased = self.store.lease(params)?;
         if leased.is_empty() && !params.wait.is_zero() {
@@ -265,7 +266,9 @@ impl<'c> Writer<'c> {
 
     fn next_due(&mut self) -> Timestamp {
         let due = self.store.next_due(self.retention_slack_ms);
-        self.parked.values().map(|parked| parked.until).fold(due, Timestamp::min)
+        let monotonic = self.clock.monotonic();
+        let over = self.parked.values().map(|parked| parked.until).min();
+        over.map_or(due, |over| due.min(self.store.now.saturating_add(over.saturating_sub(monotonic))))
     }
 
     fn store_stats(&mut self) -> StoreStats {
@@ -303,7 +306,7 @@ impl<'c> Writer<'c> {
         let mut ticked = None;
         for (command, outcome) in group.into_iter().zip(outcomes) {
             match (command, outcome) {
-                (Command::Lease(params, answer), Outcome::Parked) => self.park(params, answer, now),
+                (Command::Lease(params, answer), Outcome::Parked) => self.park(params, answer),
                 (Command::Lease(params, answer), outcome) => {
                     self.end_poll(params.poll);
                     if let Some(unwanted) = Command::Lease(params, answer).answer(outcome) {
@@ -317,7 +320,7 @@ impl<'c> Writer<'c> {
                     let _ = answer.resolve(Ok(()));
                 }
                 (Command::Tick(answer), Outcome::Tick(mut tick)) => {
-                    self.end_polls_due(now);
+                    self.end_polls_due();
                     if tick.next > now {
                         tick.next = self.next_due();
                     }
@@ -391,7 +394,7 @@ impl<'c> Writer<'c> {
 
     // Parked polls.
 
-    fn park(&mut self, params: LeaseParams, answer: Answer<Vec<LeasedJob>>, now: Timestamp) {
+    fn park(&mut self, params: LeaseParams, answer: Answer<Vec<LeasedJob>>) {
         self.end_poll(params.poll);
         let number = self.next_parked;
         self.next_parked += 1;
@@ -401,7 +404,7 @@ impl<'c> Writer<'c> {
         if let Some(poll) = params.poll {
             self.parked_by_poll.insert(poll, number);
         }
-        let until = now.saturating_add(params.wait);
+        let until = self.clock.monotonic().saturating_add(params.wait);
         self.parked.insert(number, Parked { params, until, answer });
         // Polls whose clients went away are swept out as others come.
         if self.parked.len() >= 64 && self.parked.len().is_power_of_two() {
@@ -442,7 +445,8 @@ impl<'c> Writer<'c> {
         }
     }
 
-    fn end_polls_due(&mut self, now: Timestamp) {
+    fn end_polls_due(&mut self) {
+        let now = self.clock.monotonic();
         let over: Vec<u64> =
             self.parked.iter().filter(|(_, p)| p.until <= now).map(|(number, _)| *number).collect();
         over.into_iter().for_each(|number| self.end_parked(number));

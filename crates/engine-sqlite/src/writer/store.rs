@@ -378,6 +378,9 @@ impl<'c> Store<'c> {
             }
             if before.state == State::Running {
                 self.mem.remove(SetName::Running, seq);
+                if self.mem.queue(queue).is_some_and(|queue| queue.settings.concurrency.is_some()) {
+                    self.mem.wake(queue);
+                }
             }
             if after.state == State::Running {
                 self.mem.insert(SetName::Running, seq);
