@@ -67,9 +67,17 @@ fn canonical_input_is_borrowed() {
         let output = canonicalize(text.as_bytes(), DEPTH);
         assert!(matches!(output, Ok(Cow::Borrowed(same)) if same == text.as_bytes()), "{text}");
     }
-    for text in
-        [r#"{"b":1,"a":2}"#, " 1", "1 ", "[1, 2]", r#""\/""#, r#""\u0041""#, r#""\u001F""#, r#""\u000a""#]
-    {
+    for text in [
+        r#"{"b":1,"a":2}"#,
+        " 1",
+        "1 ",
+        "[1, 2]",
+        r#""\/""#,
+        r#""\u0041""#,
+        r#""\u0020""#,
+        r#""\u001F""#,
+        r#""\u000a""#,
+    ] {
         assert!(matches!(canonicalize(text.as_bytes(), DEPTH), Ok(Cow::Owned(_))), "{text}");
     }
 }
@@ -197,6 +205,23 @@ fn what_is_not_json_is_refused_where_it_goes_wrong() {
     // An encoded surrogate, an overlong slash, a cut character.
     for bytes in [&b"\"\xed\xa0\x80\""[..], b"\"\xc0\xaf\"", b"\"\xe2\x82"] {
         assert_eq!(refused(bytes), (NotUtf8, 1));
+    }
+}
+
+/// Strings are read eight bytes at a time, so each byte is tried at each place of a word and of its rest.
+#[test]
+fn every_byte_of_a_string_is_looked_at() {
+    for at in 0..20 {
+        for byte in 0..0x80_u8 {
+            let text = format!("\"{}{}{}\"", "é".repeat(at / 2), "x".repeat(at % 2), char::from(byte));
+            let expected = match byte {
+                ..0x20 => Err((CanonicalErrorKind::ControlCharacter, at + 1)),
+                b'"' => Err((CanonicalErrorKind::TrailingBytes, at + 2)),
+                b'\\' => Err((CanonicalErrorKind::UnexpectedEnd, at + 3)),
+                _ => Ok(text.clone()),
+            };
+            assert_eq!(canonical(&text).map_err(|error| (error.kind, error.offset)), expected, "{text:?}");
+        }
     }
 }
 
