@@ -7,6 +7,7 @@ mod backup;
 mod disk;
 mod error;
 mod events;
+pub mod inspect;
 mod key_index;
 mod open;
 mod reader;

@@ -15,9 +15,9 @@ use crate::writer::memory::{Counters, Memory, Queue, SetName};
 use crate::writer::store::Store;
 
 /// The version of the schema this program writes.
-const SCHEMA_VERSION: i64 = 1;
+pub(crate) const SCHEMA_VERSION: i64 = 1;
 /// "Onef" in ASCII: marks a database file as a store of ours.
-const APPLICATION_ID: i64 = 0x4f6e_6566;
+pub(crate) const APPLICATION_ID: i64 = 0x4f6e_6566;
 /// Two connections may corrupt a log that is reset under them before this version.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// Memory of the writer's page cache.
@@ -41,6 +41,9 @@ pub enum OpenError {
         /// Ours.
         known: i64,
     },
+    /// Nothing to look into.
+    #[error("there is no store in {}; name the directory a server keeps its data in", .0.display())]
+    NoStore(PathBuf),
     /// A database, but not one of ours.
     #[error("{} is not a onefold store: its database was made by another program", .0.display())]
     NotAStore(PathBuf),
@@ -161,7 +164,7 @@ fn create(conn: &Connection, clock: &dyn Clock, entropy: &dyn Entropy) -> rusqli
     tx.commit()
 }
 
-fn explain(error: &rusqlite::Error) -> String {
+pub(crate) fn explain(error: &rusqlite::Error) -> String {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {

@@ -4,7 +4,7 @@
 mod add;
 mod command;
 mod lease;
-mod ledger;
+pub(crate) mod ledger;
 mod manage;
 pub(crate) mod memory;
 mod settle;
@@ -17,8 +17,8 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use onefold_core::promise::Resolver;
 use onefold_core::{
-    Clock, DurationMs, End, EngineError, LeaseParams, LeasedJob, QueueName, SettleAction, SettleOp, StepDetector,
-    StoreStats, Ticked, Timestamp,
+    Clock, DurationMs, End, EngineError, LeaseParams, LeasedJob, QueueName, SettleAction, SettleOp,
+    StepDetector, StoreStats, Ticked, Timestamp,
 };
 use rusqlite::Connection;
 

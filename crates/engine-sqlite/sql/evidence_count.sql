@@ -1,0 +1,1 @@
+SELECT count(*) FROM onefold_evidence WHERE seq = ?1 AND kind = ?2

@@ -1,0 +1,1 @@
+SELECT min(seq), max(seq) FROM onefold_jobs
