@@ -18,10 +18,16 @@ pub struct Alive {
 pub struct Ready<'a> {
     /// Whether new work is welcome.
     pub ready: bool,
-    /// `starting`, `serving`, `draining` or `stopped`.
+    /// `starting`, `serving`, `draining`, `stopped` or `failed`.
     #[serde(borrow)]
     pub phase: Text<'a>,
     /// What an operator should know, in sentences.
     #[serde(borrow)]
     pub notes: Vec<Text<'a>>,
 }
+
+/// The body of a request that takes nothing; it may be absent.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}

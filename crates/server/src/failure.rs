@@ -1,0 +1,182 @@
+//! Every way a request fails, as a problem document.
+
+use std::borrow::Cow;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use onefold_core::canonical::{CanonicalError, CanonicalErrorKind};
+use onefold_core::{EngineError, JobId, Refusal, State};
+use onefold_wire::{ErrorCode, Fault, Problem, ReadError};
+
+/// Why a request, or one item of it, was refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure(pub(crate) Box<Problem>);
+
+/// What a handler returns.
+pub(crate) type Answer = Result<Response, Failure>;
+
+impl Failure {
+    pub(crate) fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Failure {
+        Failure(Box::new(Problem::new(code, detail)))
+    }
+
+    /// A member or parameter that is wrong.
+    pub(crate) fn field(code: ErrorCode, field: impl Into<String>, why: impl std::fmt::Display) -> Failure {
+        let field = field.into();
+        let mut failure = Failure::new(code, format!("`{field}`: {why}"));
+        failure.0.field = Some(field);
+        failure
+    }
+
+    /// A member or parameter that is not known.
+    pub(crate) fn unknown(field: impl Into<String>) -> Failure {
+        Failure::field(
+            ErrorCode::UnknownField,
+            field,
+            "there is no such field here; check its spelling, or leave it out",
+        )
+    }
+
+    /// A member that must be there.
+    pub(crate) fn missing(field: impl Into<String>) -> Failure {
+        Failure::field(ErrorCode::MissingField, field, "this must be given")
+    }
+
+    /// Two members of which only one can be given.
+    pub(crate) fn conflict(field: impl Into<String>, other: &str) -> Failure {
+        Failure::field(ErrorCode::ConflictingFields, field, format_args!("give this or `{other}`, not both"))
+    }
+
+    /// JSON that was refused when its content was looked at.
+    pub(crate) fn json(field: &str, error: CanonicalError) -> Failure {
+        let code = match error.kind {
+            CanonicalErrorKind::NotUtf8 => ErrorCode::InvalidUtf8,
+            CanonicalErrorKind::TooDeep { .. } => ErrorCode::NestingTooDeep,
+            CanonicalErrorKind::DuplicateName => ErrorCode::DuplicateMember,
+            _ => ErrorCode::InvalidJson,
+        };
+        if field.is_empty() {
+            Failure::new(code, error.to_string())
+        } else {
+            Failure::field(code, field, error)
+        }
+    }
+
+    pub(crate) fn internal(detail: impl Into<Cow<'static, str>>) -> Failure {
+        Failure::new(ErrorCode::Internal, detail)
+    }
+
+    pub(crate) fn job_not_found() -> Failure {
+        Refusal::JobNotFound.into()
+    }
+
+    pub(crate) fn queue_not_found() -> Failure {
+        Refusal::QueueNotFound.into()
+    }
+
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.0.error_code().unwrap_or(ErrorCode::Internal)
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Failure {
+        let code = match error.fault {
+            Fault::Syntax(_) => ErrorCode::InvalidJson,
+            Fault::UnknownField => ErrorCode::UnknownField,
+            Fault::MissingField => ErrorCode::MissingField,
+            Fault::DuplicateField => ErrorCode::DuplicateMember,
+            Fault::Invalid(_) => ErrorCode::InvalidField,
+            Fault::TooMany => ErrorCode::TooManyItems,
+        };
+        let mut failure = Failure::new(code, error.to_string());
+        failure.0.field = Some(error.field()).filter(|field| !field.is_empty());
+        failure
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        let (code, about) = told(&refusal);
+        let mut failure = Failure::new(code, refusal.to_string());
+        let problem = &mut failure.0;
+        match about {
+            About::Nothing => {}
+            About::Existing(id) => problem.existing_id = Some(id.to_string()),
+            About::State(state) => problem.state = Some(Cow::Borrowed(state.as_str())),
+            About::Item(item) => problem.item = Some(item as u64),
+            About::Unfinished(count) => problem.unfinished = Some(count),
+            About::RetryUntil(until) => problem.retry_until = Some(until.to_string()),
+        }
+        failure
+    }
+}
+
+enum About {
+    Nothing,
+    Existing(JobId),
+    State(State),
+    Item(usize),
+    Unfinished(u64),
+    RetryUntil(onefold_core::Timestamp),
+}
+
+fn told(refusal: &Refusal) -> (ErrorCode, About) {
+    match refusal {
+        Refusal::KeyReused { existing } => (ErrorCode::KeyReused, About::Existing(*existing)),
+        Refusal::DuplicateKey { existing } => (ErrorCode::DuplicateKey, About::Existing(*existing)),
+        Refusal::VersionStale { existing } => (ErrorCode::VersionStale, About::Existing(*existing)),
+        Refusal::KeyTaken { by } => (ErrorCode::KeyTaken, About::Existing(*by)),
+        Refusal::AtomicBatch { item } => (ErrorCode::AtomicBatch, About::Item(*item)),
+        Refusal::LeaseLost { state } => (ErrorCode::LeaseLost, About::State(*state)),
+        Refusal::JobNotFound => (ErrorCode::JobNotFound, About::Nothing),
+        Refusal::QueueNotFound => (ErrorCode::QueueNotFound, About::Nothing),
+        Refusal::QueueNotEmpty { unfinished } => (ErrorCode::QueueNotEmpty, About::Unfinished(*unfinished)),
+        Refusal::JobStarted { state } => (ErrorCode::JobStarted, About::State(*state)),
+        Refusal::JobFinished { state } => (ErrorCode::JobFinished, About::State(*state)),
+        Refusal::JobNotFinished { state } => (ErrorCode::JobNotFinished, About::State(*state)),
+        Refusal::JobNotRetryable { state } => (ErrorCode::JobNotRetryable, About::State(*state)),
+        Refusal::RetryWindowPassed { until } => (ErrorCode::RetryWindowPassed, About::RetryUntil(*until)),
+        Refusal::TokensExhausted => (ErrorCode::TokensExhausted, About::Nothing),
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Failure {
+        let code = match &error {
+            EngineError::DiskFull => ErrorCode::DiskFull,
+            EngineError::Poisoned(_) => ErrorCode::StoreStopped,
+            EngineError::Corrupt(_) => ErrorCode::StoreDamaged,
+            EngineError::Busy => ErrorCode::Busy,
+            EngineError::Closed => ErrorCode::Closing,
+            EngineError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
+            EngineError::Io(_) => ErrorCode::Internal,
+        };
+        tracing::error!(code = code.as_str(), "{error}");
+        Failure::new(code, error.to_string())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let code = self.code();
+        let mut response = crate::answer::json(status(code), &self.0);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
+        match code {
+            ErrorCode::Unauthorized => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"onefold\""));
+            }
+            ErrorCode::Busy | ErrorCode::Closing | ErrorCode::DiskFull => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+fn status(code: ErrorCode) -> StatusCode {
+    StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}

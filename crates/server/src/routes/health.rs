@@ -1,0 +1,37 @@
+//! How the server is.
+
+use axum::extract::State;
+use http::StatusCode;
+use onefold_runtime::Phase;
+use onefold_wire::{Alive, Ready, Text};
+
+use crate::answer::{json, ok};
+use crate::failure::Answer;
+use crate::state::AppState;
+
+/// `GET /healthz`: the process answers.
+pub(crate) async fn alive() -> Answer {
+    Ok(ok(&Alive { alive: true }))
+}
+
+/// `GET /readyz`: new work is welcome.
+pub(crate) async fn ready(State(app): State<AppState>) -> Answer {
+    let health = app.health();
+    let mut notes: Vec<Text<'_>> = app.config().notes.iter().map(|note| Text::from(note.as_str())).collect();
+    let phase = match &health.phase {
+        Phase::Starting => "starting",
+        Phase::Serving => "serving",
+        Phase::Draining => "draining",
+        Phase::Stopped => "stopped",
+        Phase::Failed(_) => "failed",
+    };
+    if let Some(error) = &health.error {
+        notes.push(Text::from(format!("the last tick failed: {error}")));
+    }
+    if let Phase::Failed(error) = &health.phase {
+        notes.push(Text::from(error.to_string()));
+    }
+    let ready = health.is_serving();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(json(status, &Ready { ready, phase: Text::from(phase), notes }))
+}

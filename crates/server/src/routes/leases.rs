@@ -1,0 +1,62 @@
+//! Leasing jobs and saying what became of them.
+
+use axum::extract::State;
+use bytes::Bytes;
+use onefold_core::SettleOp;
+use onefold_wire::{self as wire, Leased, RawValue, SettleRequest, SettleResult, Settled, read};
+use serde::Deserialize;
+
+use crate::answer::ok;
+use crate::extract::{JsonBody, NoQuery, read_item};
+use crate::failure::{Answer, Failure};
+use crate::state::AppState;
+use crate::translate::lease::{leased, params};
+use crate::translate::settle;
+
+/// `POST /v1/leases`. If the client goes away while the poll is parked, this future is dropped,
+/// and with it the poll: it is given nothing.
+pub(crate) async fn lease(State(app): State<AppState>, _: NoQuery, body: JsonBody) -> Answer {
+    let params = params(body.read()?, app.config().token.as_ref())?;
+    let jobs = app.engine().lease(params).await?;
+    let jobs = jobs.iter().map(leased).collect::<Result<_, _>>()?;
+    Ok(ok(&Leased { jobs }))
+}
+
+/// `POST /v1/leases/settle`.
+pub(crate) async fn settle(State(app): State<AppState>, _: NoQuery, body: JsonBody) -> Answer {
+    let ops = read_ops(body.text(), &body.bytes)?;
+    let mut sound = Vec::with_capacity(ops.len());
+    let mut places: Vec<Result<(), Failure>> = Vec::with_capacity(ops.len());
+    for op in ops {
+        places.push(op.map(|op| sound.push(op)));
+    }
+    let mut outcomes =
+        if sound.is_empty() { Vec::new().into_iter() } else { app.engine().settle(sound).await?.into_iter() };
+    let draining = app.is_draining();
+    let told = |place: Result<(), Failure>| -> SettleResult<'static> {
+        match place.map(|()| outcomes.next()) {
+            Ok(Some(Ok(settled))) => settle::done(&settled, draining),
+            Ok(Some(Err(refusal))) => settle::refused(refusal.into(), draining),
+            Ok(None) => settle::refused(Failure::internal("the store gave no outcome"), draining),
+            Err(failure) => settle::refused(failure, draining),
+        }
+    };
+    Ok(ok(&Settled { results: places.into_iter().map(told).collect() }))
+}
+
+/// Reads the operations. What is wrong with one is told of that one only.
+fn read_ops(text: &str, body: &Bytes) -> Result<Vec<Result<SettleOp, Failure>>, Failure> {
+    let translate = |op: wire::SettleOp<'_>| settle::op(op, body);
+    if let Ok(request) = read::<SettleRequest<'_>>(text) {
+        return Ok(request.ops.into_iter().map(translate).collect());
+    }
+    // Something is wrong somewhere: one by one.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct RawRequest<'a> {
+        #[serde(borrow)]
+        ops: Vec<&'a RawValue>,
+    }
+    let request: RawRequest<'_> = read(text)?;
+    Ok(request.ops.into_iter().map(|op| translate(read_item(op)?)).collect())
+}

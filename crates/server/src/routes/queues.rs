@@ -1,0 +1,80 @@
+//! Queues and their settings.
+
+use axum::extract::State;
+use onefold_core::QueuePatch;
+use onefold_wire::{self as wire, QueueList};
+
+use crate::answer::ok;
+use crate::extract::{InPath, JsonBody, NoQuery, Query, queue_name};
+use crate::failure::{Answer, Failure};
+use crate::state::AppState;
+use crate::translate::queue::{patch, view};
+
+/// `GET /v1/queues`.
+pub(crate) async fn list(State(app): State<AppState>, _: NoQuery) -> Answer {
+    let queues = app.engine().queues().await?;
+    let now = app.clock().now();
+    Ok(ok(&QueueList { queues: queues.iter().map(|queue| view(queue, now)).collect() }))
+}
+
+/// `GET /v1/queues/{queue}`.
+pub(crate) async fn get(State(app): State<AppState>, InPath(queue): InPath<String>, _: NoQuery) -> Answer {
+    let queue = app.engine().queue(queue_name(&queue)?).await?.ok_or_else(Failure::queue_not_found)?;
+    Ok(ok(&view(&queue, app.clock().now())))
+}
+
+/// `PUT /v1/queues/{queue}`.
+pub(crate) async fn put(
+    State(app): State<AppState>,
+    InPath(queue): InPath<String>,
+    _: NoQuery,
+    body: JsonBody,
+) -> Answer {
+    let queue = queue_name(&queue)?;
+    let patch = patch(body.read::<wire::QueuePatch<'_>>()?)?;
+    change(&app, queue, patch).await
+}
+
+/// `POST /v1/queues/{queue}/pause`.
+pub(crate) async fn pause(
+    State(app): State<AppState>,
+    InPath(queue): InPath<String>,
+    _: NoQuery,
+    body: JsonBody,
+) -> Answer {
+    set_paused(&app, &queue, &body, true).await
+}
+
+/// `POST /v1/queues/{queue}/resume`.
+pub(crate) async fn resume(
+    State(app): State<AppState>,
+    InPath(queue): InPath<String>,
+    _: NoQuery,
+    body: JsonBody,
+) -> Answer {
+    set_paused(&app, &queue, &body, false).await
+}
+
+async fn set_paused(app: &AppState, queue: &str, body: &JsonBody, paused: bool) -> Answer {
+    let queue = queue_name(queue)?;
+    body.read::<wire::Empty>()?;
+    change(app, queue, QueuePatch { paused: Some(paused), ..QueuePatch::default() }).await
+}
+
+async fn change(app: &AppState, queue: onefold_core::QueueName, patch: QueuePatch) -> Answer {
+    let queue = app.engine().set_queue(queue, patch).await?;
+    Ok(ok(&view(&queue, app.clock().now())))
+}
+
+/// `DELETE /v1/queues/{queue}`.
+pub(crate) async fn delete(
+    State(app): State<AppState>,
+    InPath(queue): InPath<String>,
+    mut query: Query,
+) -> Answer {
+    let queue = queue_name(&queue)?;
+    let force = query.flag("force")?;
+    query.finish()?;
+    let deleted = app.engine().delete_queue(queue, force).await??;
+    Ok(ok(&wire::DeletedQueue { jobs: deleted.jobs }))
+}

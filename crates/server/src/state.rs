@@ -1,0 +1,107 @@
+//! What every handler works with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use onefold_core::{Clock, Engine, limits};
+use onefold_runtime::{Health, Phase};
+use tokio::sync::watch;
+
+use crate::auth::Token;
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The bearer token every request must carry, `/healthz` and `/readyz` aside. Without one only
+    /// this machine is served.
+    pub token: Option<Token>,
+    /// Bytes of a payload at the most; [`limits::PAYLOAD_BYTES_MAX`] at most.
+    pub payload_bytes_max: usize,
+    /// Where a backup is put while it is sent; without it, the system's directory for temporary files.
+    pub backup_dir: Option<PathBuf>,
+    /// Queues that get labels of their own in `/metrics`; the smaller rest is added up.
+    pub metrics_queues_max: usize,
+    /// What an operator should know, told by `/readyz`; for example that a standby is missing.
+    pub notes: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            token: None,
+            payload_bytes_max: limits::PAYLOAD_BYTES_DEFAULT,
+            backup_dir: None,
+            metrics_queues_max: 200,
+            notes: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Bytes of a request's body at the most: 16 MiB, or twice the payload limit if that is more.
+    pub fn request_bytes_max(&self) -> usize {
+        limits::REQUEST_BYTES_DEFAULT.max(self.payload_bytes_max.saturating_mul(2))
+    }
+}
+
+/// What every handler works with. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+struct Shared {
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    health: watch::Receiver<Health>,
+}
+
+impl AppState {
+    /// `clock` is the one the engine lives by; `health` tells whether the engine serves, see
+    /// [`onefold_runtime::Runtime::watch_health`].
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        config: Config,
+        health: watch::Receiver<Health>,
+    ) -> AppState {
+        AppState(Arc::new(Shared { engine, clock, config, health }))
+    }
+
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        self.0.engine.as_ref()
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.0.clock.as_ref()
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.0.health.borrow().clone()
+    }
+
+    /// Whether no new leases are handed out.
+    pub(crate) fn is_draining(&self) -> bool {
+        is_over(&self.0.health.borrow())
+    }
+
+    /// Returns once no new leases are handed out.
+    pub(crate) async fn drained(&self) {
+        let mut health = self.0.health.clone();
+        // If nobody tells any more, the process is ending.
+        let _ = health.wait_for(is_over).await;
+    }
+}
+
+fn is_over(health: &Health) -> bool {
+    !matches!(health.phase, Phase::Starting | Phase::Serving)
+}
+
+impl std::fmt::Debug for AppState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppState").field("config", self.config()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,348 @@
+//! A job to add, and the answer to it.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use onefold_core::canonical::{canonicalize, validate};
+use onefold_core::{
+    Added, Dedup, Fingerprint, FingerprintInput, FreeOn, JobSpec, JobStatus, Key, Kind, NewJob, OnDuplicate,
+    OnMismatch, Payload, PayloadForm, QueueName, RequestIdentity, TraceParent, When, limits,
+};
+use onefold_wire::{self as wire, ErrorCode, Headers, RawValue, Text};
+
+use super::{
+    backoff, duration, labels, number_within, shown, some_duration, span, text, time, time_text, word,
+};
+use crate::failure::Failure;
+
+/// What a job of a request may take from around it.
+pub(crate) struct Around<'a> {
+    /// The whole body: payloads are cut out of it, not copied.
+    pub(crate) body: &'a Bytes,
+    /// For jobs that carry none.
+    pub(crate) traceparent: Option<TraceParent>,
+    /// Bytes of a payload at the most.
+    pub(crate) payload_bytes_max: usize,
+}
+
+/// The job a caller asks for.
+pub(crate) fn new_job(job: wire::NewJob<'_>, around: &Around<'_>) -> Result<NewJob, Failure> {
+    refuse_unbuilt(&job)?;
+    let payload = payload(job.payload, job.payload_base64, job.content_type, around)?;
+    let max_attempts = number_within("max_attempts", job.max_attempts, 1..=limits::MAX_ATTEMPTS_MAX)?;
+    // The queue may give a job that does not say it any number of attempts.
+    let waits = max_attempts.unwrap_or(limits::MAX_ATTEMPTS_MAX);
+    let window_given = job.dedup.as_ref().is_some_and(|dedup| dedup.window.is_some());
+    let timeout = some_duration("timeout", job.timeout.as_ref())?;
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(Failure::field(
+            ErrorCode::InvalidDuration,
+            "timeout",
+            "an attempt needs more than no time",
+        ));
+    }
+    let mut spec = JobSpec {
+        kind: text("kind", ErrorCode::InvalidField, job.kind)?,
+        payload,
+        key: text("key", ErrorCode::InvalidKey, job.key)?,
+        fingerprint: job.fingerprint.map(own_fingerprint).transpose()?,
+        dedup: job.dedup.map(dedup).transpose()?.unwrap_or_default(),
+        group: text("group", ErrorCode::InvalidField, job.group)?,
+        backoff: job.backoff.map(|given| backoff("backoff", &given, waits)).transpose()?,
+        timeout,
+        headers: job.headers.map(headers).transpose()?.unwrap_or_default(),
+        labels: labels(job.labels)?.unwrap_or_default(),
+        retain: some_duration("retain", job.retain.as_ref())?,
+        traceparent: text("traceparent", ErrorCode::InvalidField, job.traceparent)?,
+    };
+    spec.traceparent = spec.traceparent.or_else(|| around.traceparent.clone());
+    check_content(&mut spec)?;
+    let when = match (job.delay, job.run_at) {
+        (None, None) => When::Now,
+        (Some(delay), None) => When::After(duration("delay", &delay)?),
+        (None, Some(at)) => When::At(time("run_at", &at)?),
+        (Some(_), Some(_)) => return Err(Failure::conflict("delay", "run_at")),
+    };
+    let priority = job.priority.unwrap_or(0);
+    Ok(NewJob { spec, when, priority, max_attempts, window_given, request: None })
+}
+
+fn own_fingerprint(given: Text<'_>) -> Result<Fingerprint, Failure> {
+    Fingerprint::custom(&given)
+        .map_err(|why| Failure::field(ErrorCode::InvalidFingerprint, "fingerprint", why))
+}
+
+fn refuse_unbuilt(job: &wire::NewJob<'_>) -> Result<(), Failure> {
+    let needs_deliverer =
+        [("target", job.target), ("on_success", job.on_success), ("on_failure", job.on_failure)];
+    if let Some((field, _)) = needs_deliverer.into_iter().find(|(_, given)| given.is_some()) {
+        let why = "this server delivers nothing over HTTP: leave it out and lease the job with a worker";
+        return Err(Failure::field(ErrorCode::NoDeliverer, field, why));
+    }
+    if job.flow_key.is_some() {
+        return Err(Failure::field(ErrorCode::NotYet, "flow_key", "flows are not built yet: leave it out"));
+    }
+    Ok(())
+}
+
+fn payload(
+    json: Option<&RawValue>,
+    base64: Option<Text<'_>>,
+    content_type: Option<Text<'_>>,
+    around: &Around<'_>,
+) -> Result<Payload, Failure> {
+    let max = around.payload_bytes_max;
+    let too_large = |field| {
+        Failure::field(
+            ErrorCode::PayloadTooLarge,
+            field,
+            format!("a payload has at most {max} bytes: send a reference to it"),
+        )
+    };
+    match (json, base64) {
+        (Some(_), Some(_)) => Err(Failure::conflict("payload", "payload_base64")),
+        (None, None) if content_type.is_some() => Err(Failure::missing("payload_base64")),
+        (None, None) => Ok(Payload::Absent),
+        (Some(_), None) if content_type.is_some() => Err(Failure::conflict("content_type", "payload")),
+        (Some(json), None) => {
+            let text = json.get().as_bytes();
+            if text.len() > max {
+                Err(too_large("payload"))
+            } else {
+                Ok(Payload::Json(around.body.slice_ref(text)))
+            }
+        }
+        (None, Some(encoded)) => {
+            // Three bytes in four characters: what is far too long is not decoded first.
+            if encoded.len() / 4 * 3 > max.saturating_add(2) {
+                return Err(too_large("payload_base64"));
+            }
+            let bytes = BASE64_STANDARD.decode(&*encoded).map_err(|why| {
+                Failure::field(
+                    ErrorCode::InvalidField,
+                    "payload_base64",
+                    format!("this is not padded base64: {why}"),
+                )
+            })?;
+            if bytes.len() > max {
+                return Err(too_large("payload_base64"));
+            }
+            let content_type = media_type(content_type)?;
+            Ok(Payload::Raw { bytes: bytes.into(), content_type })
+        }
+    }
+}
+
+fn media_type(given: Option<Text<'_>>) -> Result<String, Failure> {
+    let Some(given) = given else { return Ok("application/octet-stream".to_owned()) };
+    let fits = (1..=255).contains(&given.len()) && given.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if !fits || given.trim() != &*given {
+        return Err(Failure::field(
+            ErrorCode::InvalidField,
+            "content_type",
+            "a media type is 1 to 255 ASCII characters, like image/png",
+        ));
+    }
+    Ok(given.into_owned())
+}
+
+fn headers(given: Headers<'_>) -> Result<Vec<(String, String)>, Failure> {
+    if given.0.len() > limits::HEADERS_MAX {
+        let why = format!("a job has at most {} headers", limits::HEADERS_MAX);
+        return Err(Failure::field(ErrorCode::InvalidHeader, "headers", why));
+    }
+    let mut headers: Vec<(String, String)> = Vec::with_capacity(given.0.len());
+    for (name, value) in given.0 {
+        let refuse =
+            |why: &str| Failure::field(ErrorCode::InvalidHeader, "headers", format!("{:?}: {why}", &*name));
+        if headers.iter().any(|(other, _)| *other == *name) {
+            return Err(Failure::field(
+                ErrorCode::DuplicateMember,
+                format!("headers.{name}"),
+                "this is given twice",
+            ));
+        }
+        if headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name)) {
+            return Err(refuse("two names that differ only in case are one header"));
+        }
+        if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            return Err(refuse("a name is made of letters, digits and !#$%&'*+-.^_`|~"));
+        }
+        if HeaderValue::from_bytes(value.as_bytes()).is_err() {
+            return Err(refuse("a value has no CR, LF, NUL or other control characters"));
+        }
+        if name.len() + value.len() > limits::HEADER_BYTES_MAX {
+            return Err(refuse(&format!("a header has at most {} bytes", limits::HEADER_BYTES_MAX)));
+        }
+        headers.push((name.into_owned(), value.into_owned()));
+    }
+    Ok(headers)
+}
+
+fn dedup(given: wire::Dedup<'_>) -> Result<Dedup, Failure> {
+    let on_duplicate =
+        choice("dedup.on_duplicate", given.on_duplicate, OnDuplicate::parse, OnDuplicate::ALL)?
+            .unwrap_or(OnDuplicate::Return);
+    let on_mismatch = choice("dedup.on_mismatch", given.on_mismatch, OnMismatch::parse, OnMismatch::ALL)?
+        .unwrap_or(OnMismatch::Reject);
+    let free_on = match (given.free_on, given.until) {
+        (None, None) => FreeOn::default(),
+        (Some(ends), None) => free_on(&ends)?,
+        (None, Some(until)) if &*until == "done" => FreeOn::DONE,
+        (None, Some(_)) => {
+            return Err(Failure::field(ErrorCode::InvalidField, "dedup.until", "the only word here is done"));
+        }
+        (Some(_), Some(_)) => return Err(Failure::conflict("dedup.until", "dedup.free_on")),
+    };
+    let only_replace = |field| {
+        let why = "this means something only with `on_duplicate: replace`";
+        Err(Failure::field(ErrorCode::ConflictingFields, field, why))
+    };
+    match on_duplicate {
+        OnDuplicate::Return | OnDuplicate::Reject if given.version.is_some() => {
+            return only_replace("dedup.version");
+        }
+        OnDuplicate::Return | OnDuplicate::Reject if given.max_delay.is_some() => {
+            return only_replace("dedup.max_delay");
+        }
+        OnDuplicate::Return | OnDuplicate::Reject | OnDuplicate::Replace => {}
+    }
+    Ok(Dedup {
+        window: some_duration("dedup.window", given.window.as_ref())?.unwrap_or(limits::DEDUP_WINDOW),
+        free_on,
+        on_duplicate,
+        on_mismatch,
+        version: given.version,
+        max_delay: some_duration("dedup.max_delay", given.max_delay.as_ref())?,
+    })
+}
+
+fn choice<T: std::fmt::Display>(
+    field: &'static str,
+    given: Option<Text<'_>>,
+    parse: fn(&str) -> Option<T>,
+    all: &[T],
+) -> Result<Option<T>, Failure> {
+    let Some(given) = given else { return Ok(None) };
+    parse(&given).map(Some).ok_or_else(|| {
+        let words: Vec<String> = all.iter().map(ToString::to_string).collect();
+        Failure::field(ErrorCode::InvalidField, field, format!("this is one of {}", words.join(", ")))
+    })
+}
+
+fn free_on(ends: &[Text<'_>]) -> Result<FreeOn, Failure> {
+    let mut free_on = FreeOn::default();
+    for end in ends {
+        match &**end {
+            "completed" => free_on.completed = true,
+            "dead" => free_on.dead = true,
+            "cancelled" => free_on.cancelled = true,
+            _ => {
+                let why = "an end is completed, dead or cancelled";
+                return Err(Failure::field(ErrorCode::InvalidField, "dedup.free_on", why));
+            }
+        }
+    }
+    Ok(free_on)
+}
+
+/// Reads the payload to its end once: for its fingerprint if a key needs one, else to check it.
+fn check_content(spec: &mut JobSpec) -> Result<(), Failure> {
+    if spec.key.is_some() && spec.fingerprint.is_none() {
+        spec.fingerprint = Some(fingerprint(spec)?);
+        return Ok(());
+    }
+    match &spec.payload {
+        Payload::Json(text) => {
+            validate(text, limits::JSON_DEPTH_MAX).map_err(|why| Failure::json("payload", why))
+        }
+        Payload::Absent | Payload::Raw { .. } => Ok(()),
+    }
+}
+
+fn fingerprint(spec: &JobSpec) -> Result<Fingerprint, Failure> {
+    let (content_type, payload) = match &spec.payload {
+        Payload::Absent => (None, PayloadForm::Absent),
+        Payload::Json(text) => (None, PayloadForm::Json(text)),
+        Payload::Raw { bytes, content_type } => (Some(content_type.as_str()), PayloadForm::Raw(bytes)),
+    };
+    let kind = spec.kind.as_ref().map(Kind::as_str);
+    let input = FingerprintInput { kind, content_type, payload, target_method: None, target_url: None };
+    Fingerprint::compute(input).map_err(|why| Failure::json("payload", why))
+}
+
+/// Puts the key of an `Idempotency-Key` header into the job: alone it is the job's key, beside
+/// another one it is the identity of the request, whose fingerprint covers all of the body.
+pub(crate) fn identify(job: &mut NewJob, header: Key, body: &str) -> Result<(), Failure> {
+    match &job.spec.key {
+        Some(key) if *key == header => {}
+        Some(_) => {
+            // One level more than a payload has: the job around it.
+            let canonical = canonicalize(body.as_bytes(), limits::JSON_DEPTH_MAX + 1)
+                .map_err(|why| Failure::json("", why))?;
+            let input =
+                FingerprintInput { payload: PayloadForm::Raw(&canonical), ..FingerprintInput::default() };
+            let fingerprint = Fingerprint::compute(input).map_err(|why| Failure::json("", why))?;
+            job.request = Some(RequestIdentity { key: header, fingerprint });
+        }
+        None => {
+            job.spec.key = Some(header);
+            check_content(&mut job.spec)?;
+        }
+    }
+    Ok(())
+}
+
+/// The options that are echoed, if any were given.
+pub(crate) fn echo(given: bool, job: &NewJob) -> Option<Box<wire::Dedup<'static>>> {
+    given.then(|| Box::new(dedup_view(&job.spec.dedup, job.window_given)))
+}
+
+pub(crate) fn dedup_view(dedup: &Dedup, with_window: bool) -> wire::Dedup<'static> {
+    wire::Dedup {
+        window: with_window.then(|| span(dedup.window)),
+        free_on: Some(free_on_view(dedup.free_on)),
+        until: None,
+        on_duplicate: Some(word(dedup.on_duplicate.as_str())),
+        on_mismatch: Some(word(dedup.on_mismatch.as_str())),
+        version: dedup.version,
+        max_delay: dedup.max_delay.map(span),
+    }
+}
+
+pub(crate) fn free_on_view(free_on: FreeOn) -> Vec<Text<'static>> {
+    let ends = [(free_on.completed, "completed"), (free_on.dead, "dead"), (free_on.cancelled, "cancelled")];
+    ends.into_iter().filter(|(frees, _)| *frees).map(|(_, end)| word(end)).collect()
+}
+
+pub(crate) fn status_word(status: JobStatus) -> Text<'static> {
+    match status {
+        JobStatus::Known(state) => word(state.as_str()),
+        JobStatus::Purged => word("purged"),
+    }
+}
+
+/// What a caller hears of an accepted job.
+pub(crate) fn added(added: &Added, dedup: Option<Box<wire::Dedup<'static>>>) -> wire::Added<'static> {
+    wire::Added {
+        id: shown(added.id),
+        state: status_word(added.status),
+        run_at: added.run_at.map(time_text),
+        duplicate: added.duplicate,
+        replaced: added.replaced,
+        dedup,
+    }
+}
+
+/// Who holds a key.
+pub(crate) fn held_key(queue: &QueueName, key: &Key, view: &onefold_core::KeyView) -> wire::HeldKey<'static> {
+    wire::HeldKey {
+        queue: shown(queue),
+        key: shown(key),
+        id: shown(view.job),
+        state: status_word(view.status),
+        held_until: time_text(view.until),
+        free_on: free_on_view(view.free_on),
+    }
+}
