@@ -141,6 +141,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         let (mut done, mut purged, mut worst) = (0_usize, 0, Duration::ZERO);
         let mut spent = Duration::ZERO;
         let mut adds = Vec::new();
+        let cpu_before = writer_cpu_ms();
         while spent < Duration::from_secs(args.seconds) {
             jobs.push_back(load.batch(args.batch)?);
             let started = Instant::now();
@@ -155,8 +156,9 @@ pub fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         }
         adds.sort();
         let rate = done as f64 / spent.as_secs_f64();
+        let cpu = (writer_cpu_ms() - cpu_before) as f64 * 1000.0 / done as f64;
         let at = |q: f64| adds.get((adds.len() as f64 * q) as usize).copied().unwrap_or_default();
-        println!("batch {}: {rate:.0} jobs/s, {:.1} % of the floor ({floor:.0}/s); purged {purged} meanwhile", args.batch, 100.0 * rate / floor);
+        println!("batch {}: {rate:.0} jobs/s, {:.1} % of the floor ({floor:.0}/s); purged {purged} meanwhile; writer thread {cpu:.1} µs CPU a job", args.batch, 100.0 * rate / floor);
         println!("add of a batch: p50 {:?} p99 {:?}; worst whole batch {worst:?}; rss {} MB", at(0.5), at(0.99), rss_mb());
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
@@ -176,4 +178,17 @@ fn rss_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kb = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
     kb.and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+/// Processor time of the writer thread, in milliseconds.
+fn writer_cpu_ms() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+    let ticks = |stat: &String| {
+        let (name, rest) = stat.rsplit_once(')')?;
+        let fields: Vec<u64> = rest.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+        name.ends_with("(onefold-writer").then(|| fields.get(11).unwrap_or(&0) + fields.get(12).unwrap_or(&0))
+    };
+    // Clock ticks of 10 ms, as Linux counts for user space.
+    stats.filter_map(|stat| ticks(&stat)).sum::<u64>() * 10
 }

@@ -715,7 +715,8 @@ pub struct QueueView {
     pub settings: QueueSettings,
     /// Its jobs, counted.
     pub counts: QueueCounts,
-    /// When the oldest available job was accepted.
+    /// When the available job was accepted that came first of those in line; jobs behind the head of
+    /// their group are not in line yet.
     pub oldest_available: Option<Timestamp>,
 }
 

@@ -46,8 +46,8 @@ impl Seq {
 /// ```
 /// use onefold_core::{JobId, Seq, Timestamp};
 /// let id = JobId::new(Timestamp::from_unix_ms(1_795_253_400_000).unwrap(), Seq::new(7).unwrap());
-/// assert_eq!(id.to_string(), "job_01a1fe047dc070008000000000000007");
-/// assert_eq!("msg_01a1fe047dc070008000000000000007".parse(), Ok(id));
+/// assert_eq!(id.to_string(), "job_01a1fd70f1c070008000000000000007");
+/// assert_eq!("msg_01a1fd70f1c070008000000000000007".parse(), Ok(id));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(u128);

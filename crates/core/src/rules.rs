@@ -108,6 +108,11 @@ impl Attempt {
         }
     }
 
+    /// Whether what ends this attempt, if nobody does, is its hard limit and not its lease.
+    pub fn ends_at_hard_limit(&self) -> bool {
+        self.lease_until >= self.deadline
+    }
+
     /// The first answer to `end`, if this attempt was ended by exactly that (I6).
     pub fn replay(&self, end: &End) -> Option<State> {
         let ended = self.end.as_ref()?;
@@ -297,7 +302,7 @@ pub fn deadline_passed(
     let Some(attempt) = &job.attempt else {
         return Err(IllegalTransition { from: job.state, event: Event::LeaseLost });
     };
-    if attempt.lease_until >= attempt.deadline {
+    if attempt.ends_at_hard_limit() {
         let message = format!("the attempt ran into its hard limit of {}", policy.timeout);
         fail(job, policy, true, None, now, entropy)?;
         close_attempt(
@@ -362,7 +367,8 @@ pub fn append_log(job: &mut Job, lines: &[String]) {
 
 /// The longest prefix of `text` of at most `max` bytes that ends at a character.
 pub fn cut(text: &str, max: usize) -> &str {
-    text.get(..text.floor_char_boundary(max)).unwrap_or(text)
+    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
 }
 
 /// Cancels the job: at once if it does not run or `force` is given, else as a request that its

@@ -22,6 +22,8 @@ pub(super) struct Record {
     pub(super) evidence: Vec<Evidence>,
     pub(super) result: Option<Bytes>,
     pub(super) checkpoint: Option<Bytes>,
+    /// It ended as a dead or cancelled head that blocks its group.
+    blocks: bool,
     backoff: Backoff,
 }
 
@@ -145,10 +147,15 @@ impl Model {
         now: Timestamp,
         change: impl FnOnce(&mut Record) -> Result<Option<Event>, E>,
     ) -> Result<(), E> {
+        let blocks = self.find(id).is_some_and(|record| self.on_dead(&record.job.queue) == OnDead::Block);
         let Some(record) = self.jobs.get_mut(&id.seq()) else { return Ok(()) };
         let from = record.job.state;
         let was_open = record.job.attempt.as_ref().is_some_and(|a| a.end.is_none());
         let event = change(record)?;
+        if record.job.state != from {
+            // Decided once: what the queue says later only lets go.
+            record.blocks = blocks && matches!(record.job.state, State::Dead | State::Cancelled);
+        }
         let (job, free_on, key) = (record.job.clone(), record.spec.dedup.free_on, record.spec.key.clone());
         if let Some(end) = job.attempt.as_ref().filter(|_| was_open).and_then(|a| a.end.as_ref()) {
             *self.outcomes.entry(end.outcome).or_default() += 1;
@@ -197,19 +204,13 @@ impl Model {
         self.queues.get(queue).and_then(|q| q.settings.on_dead).unwrap_or(OnDead::Continue)
     }
 
-    /// The other jobs of a job's group that still count: unfinished ones, and blocking heads.
+    /// The other jobs of a job's group that still count: unfinished ones, and those that block it.
     fn mates(&self, job: &Job) -> Vec<&Job> {
         let group = self.find(job.id).and_then(|record| record.spec.group.clone());
-        let blocks = self.on_dead(&job.queue) == OnDead::Block;
-        let counts = |mate: &Job| match mate.state {
-            State::Completed => false,
-            State::Dead | State::Cancelled => blocks,
-            State::Scheduled | State::Available | State::Running | State::Retrying => true,
-        };
         self.jobs
             .values()
             .filter(|r| group.is_some() && r.spec.group == group && r.job.queue == job.queue)
-            .filter(|r| r.job.id != job.id && counts(&r.job))
+            .filter(|r| r.job.id != job.id && (r.blocks || !r.job.state.is_finished()))
             .map(|r| &r.job)
             .collect()
     }
@@ -393,6 +394,7 @@ impl Model {
             evidence: Vec::new(),
             result: None,
             checkpoint: None,
+            blocks: false,
             backoff,
         };
         self.jobs.insert(seq, record);
@@ -737,6 +739,10 @@ impl Model {
         if unfinished > 0 && !force {
             return Err(Refusal::QueueNotEmpty { unfinished });
         }
+        let revoked = queue.counts.running;
+        if revoked > 0 {
+            *self.outcomes.entry(Outcome::Revoked).or_default() += revoked;
+        }
         let ids: Vec<JobId> = self.jobs.values().filter(|r| r.job.queue == *name).map(|r| r.job.id).collect();
         for id in &ids {
             self.purge(*id, now, |counts| counts.purged_deleted += 1);
@@ -749,6 +755,11 @@ impl Model {
     }
 
     pub(super) fn queue_changed(&mut self, name: &QueueName, now: Timestamp) {
+        if self.on_dead(name) == OnDead::Continue {
+            for record in self.jobs.values_mut().filter(|record| record.job.queue == *name) {
+                record.blocks = false;
+            }
+        }
         self.emit(EventKind::QueueChanged, name, None, now);
     }
 
@@ -830,8 +841,9 @@ impl Model {
     }
 
     pub(super) fn oldest_available(&self, queue: &QueueName) -> Option<Timestamp> {
-        let available = |r: &&Record| r.job.queue == *queue && r.job.state == State::Available;
-        self.jobs.values().filter(available).map(|r| r.job.created_at()).min()
+        let in_line =
+            |job: &&Job| job.queue == *queue && job.state == State::Available && !self.waits_for_group(job);
+        self.jobs.values().map(|record| &record.job).find(in_line).map(Job::created_at)
     }
 
     pub(super) fn last_event(&self) -> EventCursor {
