@@ -1,0 +1,224 @@
+//! Settings, from one place in one order: flag, `ONEFOLD_*` variable, `onefold.toml`, default.
+
+mod file;
+mod values;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use onefold_core::DurationMs;
+use thiserror::Error;
+
+use file::ConfigFile;
+pub(crate) use values::{Bytes, Listen, LogFormat, ServerUrl, Token, TokenFlag};
+
+/// A setting as it is named in each place.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// In the file.
+    pub(crate) key: &'static str,
+    /// In the environment.
+    pub(crate) env: &'static str,
+}
+
+macro_rules! settings {
+    ($($name:ident = $key:literal, $env:literal;)+) => {
+        $(const $name: Setting = Setting { key: $key, env: $env };)+
+        /// All there are.
+        pub(crate) const SETTINGS: &[Setting] = &[$($name,)+];
+    };
+}
+
+settings! {
+    URL = "url", "ONEFOLD_URL";
+    TOKEN = "token", "ONEFOLD_TOKEN";
+    LISTEN = "listen", "ONEFOLD_LISTEN";
+    DATA = "data", "ONEFOLD_DATA";
+    DRAIN_TIMEOUT = "drain_timeout", "ONEFOLD_DRAIN_TIMEOUT";
+    PAYLOAD_LIMIT = "payload_limit", "ONEFOLD_PAYLOAD_LIMIT";
+    LOG = "log", "ONEFOLD_LOG";
+    LOG_FORMAT = "log_format", "ONEFOLD_LOG_FORMAT";
+}
+
+/// The variable that names another file.
+const CONFIG_ENV: &str = "ONEFOLD_CONFIG";
+/// The file that is read if there is one.
+const CONFIG_FILE: &str = "onefold.toml";
+
+/// Why the settings cannot be used. Never tells the value of a secret.
+#[derive(Debug, Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read {}: {source}; --config and {CONFIG_ENV} name a settings file", .path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{} line {line}: {what}", .path.display())]
+    Line { path: PathBuf, line: usize, what: String },
+    #[error("{place}: {what}")]
+    Value { place: String, what: String },
+}
+
+/// Where the data is, for `serve` and what looks after its directory.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataArgs {
+    /// Directory of the data [env: ONEFOLD_DATA] [file: data] [default: ./onefold-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// Which server to talk to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RemoteArgs {
+    /// The server [env: ONEFOLD_URL] [file: url] [default: http://127.0.0.1:7717]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<ServerUrl>,
+    /// The server's token; better given as a variable, which other users cannot see
+    /// [env: ONEFOLD_TOKEN] [file: token]
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) token: Option<TokenFlag>,
+}
+
+/// How `serve` serves.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeArgs {
+    /// Address to listen on; port 0 takes a free one. Beyond this machine only with a token
+    /// [env: ONEFOLD_LISTEN] [file: listen] [default: 127.0.0.1:7717]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<Listen>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Token every request must carry; better given as a variable, which other users cannot see
+    /// [env: ONEFOLD_TOKEN] [file: token]
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) token: Option<TokenFlag>,
+    /// How long requests in progress may take to end once the server is told to stop
+    /// [env: ONEFOLD_DRAIN_TIMEOUT] [file: drain_timeout] [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) drain_timeout: Option<DurationMs>,
+    /// Largest payload of a job, up to 50MiB
+    /// [env: ONEFOLD_PAYLOAD_LIMIT] [file: payload_limit] [default: 1MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) payload_limit: Option<Bytes>,
+    /// What to log: error, warn, info, debug, trace, or a filter like "info,onefold_server=debug"
+    /// [env: ONEFOLD_LOG] [file: log] [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// Form of the log on standard error: human or json
+    /// [env: ONEFOLD_LOG_FORMAT] [file: log_format] [default: human on a terminal, else json]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// The settings of `serve`.
+pub(crate) struct ServeSettings {
+    pub(crate) listen: Listen,
+    pub(crate) data: PathBuf,
+    pub(crate) token: Option<Token>,
+    pub(crate) drain_timeout: DurationMs,
+    pub(crate) payload_limit: usize,
+    pub(crate) log: String,
+    /// `None`: by what standard error is.
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// The settings of commands that talk to a server.
+pub(crate) struct RemoteSettings {
+    pub(crate) url: ServerUrl,
+    pub(crate) token: Option<Token>,
+}
+
+/// The sources of settings.
+pub(crate) struct Config {
+    file: ConfigFile,
+    env: Box<dyn Fn(&str) -> Option<OsString>>,
+}
+
+impl Config {
+    /// Reads the file named by the flag or the variable, or `onefold.toml` if there is one.
+    pub(crate) fn load(
+        flag: Option<&Path>,
+        env: impl Fn(&str) -> Option<OsString> + 'static,
+    ) -> Result<Config, ConfigError> {
+        let named = flag.map(Path::to_owned).or_else(|| env(CONFIG_ENV).map(PathBuf::from));
+        let path = named.clone().unwrap_or_else(|| PathBuf::from(CONFIG_FILE));
+        let file = match std::fs::read_to_string(&path) {
+            Ok(text) => ConfigFile::parse(&path, &text)?,
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                ConfigFile::default()
+            }
+            Err(source) => return Err(ConfigError::Unreadable { path, source }),
+        };
+        Ok(Config { file, env: Box::new(env) })
+    }
+
+    pub(crate) fn serve(&self, args: ServeArgs) -> Result<ServeSettings, ConfigError> {
+        Ok(ServeSettings {
+            listen: self.pick(&LISTEN, args.listen)?.unwrap_or_default(),
+            data: self.data(args.data)?,
+            token: self.token(args.token.as_ref())?,
+            drain_timeout: self
+                .pick(&DRAIN_TIMEOUT, args.drain_timeout)?
+                .unwrap_or(DurationMs::from_ms(10_000)),
+            payload_limit: self.payload_limit(args.payload_limit)?,
+            log: self.pick(&LOG, args.log)?.unwrap_or_else(|| "info".to_owned()),
+            log_format: self.pick(&LOG_FORMAT, args.log_format)?,
+        })
+    }
+
+    pub(crate) fn remote(&self, args: RemoteArgs) -> Result<RemoteSettings, ConfigError> {
+        let url = self.pick(&URL, args.url)?.unwrap_or_default();
+        Ok(RemoteSettings { url, token: self.token(args.token.as_ref())? })
+    }
+
+    pub(crate) fn data(&self, args: DataArgs) -> Result<PathBuf, ConfigError> {
+        Ok(self.pick(&DATA, args.data)?.unwrap_or_else(|| PathBuf::from("./onefold-data")))
+    }
+
+    fn token(&self, flag: Option<&TokenFlag>) -> Result<Option<Token>, ConfigError> {
+        let refused = |error: values::InvalidToken| ConfigError::Value {
+            place: "--token".to_owned(),
+            what: error.to_string(),
+        };
+        let flag = flag.map(TokenFlag::parse).transpose().map_err(refused)?;
+        self.pick(&TOKEN, flag)
+    }
+
+    fn payload_limit(&self, flag: Option<Bytes>) -> Result<usize, ConfigError> {
+        use onefold_core::limits::{PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX};
+        let limit = self.pick(&PAYLOAD_LIMIT, flag)?.map_or(PAYLOAD_BYTES_DEFAULT as u64, |bytes| bytes.0);
+        usize::try_from(limit).ok().filter(|limit| (1..=PAYLOAD_BYTES_MAX).contains(limit)).ok_or_else(|| {
+            let what = format!("must be 1 byte to {}", Bytes(PAYLOAD_BYTES_MAX as u64));
+            ConfigError::Value { place: "payload_limit".to_owned(), what }
+        })
+    }
+
+    /// The value of a setting from the first place that has one.
+    fn pick<T: FromStr<Err: fmt::Display>>(
+        &self,
+        setting: &Setting,
+        flag: Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        if flag.is_some() {
+            return Ok(flag);
+        }
+        let refused = |place: String, what: String| ConfigError::Value { place, what };
+        if let Some(value) = (self.env)(setting.env) {
+            let Ok(text) = value.into_string() else {
+                return Err(refused(setting.env.to_owned(), "is not UTF-8".to_owned()));
+            };
+            return match text.parse() {
+                Ok(value) => Ok(Some(value)),
+                Err(error) => Err(refused(setting.env.to_owned(), error.to_string())),
+            };
+        }
+        let Some((text, place)) = self.file.get(setting.key) else { return Ok(None) };
+        match text.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(refused(place, error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

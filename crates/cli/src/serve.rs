@@ -1,0 +1,191 @@
+//! `onefold serve`: the engine, its loop and the HTTP API in one process, until a signal.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use onefold_core::{Clock, Engine};
+use onefold_engine_sqlite::{Options, SqliteEngine};
+use onefold_runtime::{Health, Phase, Runtime, SystemClock, SystemEntropy};
+use onefold_server::AppState;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Listen, ServeSettings};
+use crate::failure::Failure;
+use crate::logging;
+use crate::output::Output;
+
+/// Files a server may want to have open: connections above all.
+const DESCRIPTORS_WANTED: u64 = 1 << 20;
+
+/// What is printed once the server serves, as JSON.
+#[derive(Serialize)]
+struct Started<'a> {
+    url: &'a str,
+    data: &'a Path,
+}
+
+pub(crate) fn run(settings: ServeSettings, output: Output) -> Result<(), Failure> {
+    logging::start(&settings.log, settings.log_format)?;
+    raise_descriptor_limit();
+    let runtime = crate::runtime()?;
+    let served = runtime.block_on(serve(settings, output));
+    // Nothing worth waiting for is left: what was acknowledged is durable.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
+    let addresses = resolve(&settings.listen).await?;
+    if settings.token.is_none() && addresses.iter().any(|address| !address.ip().is_loopback()) {
+        return Err(Failure::usage(format!(
+            "listening on {} would let other machines in without a token: set ONEFOLD_TOKEN, or listen on 127.0.0.1",
+            settings.listen
+        )));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let engine = open(&settings.data, Arc::clone(&clock)).await?;
+    let listener = TcpListener::bind(&addresses[..]).await.map_err(|error| {
+        let address = &settings.listen;
+        Failure::failed(format!(
+            "cannot listen on {address}: {error}; stop what uses it, or choose another --listen"
+        ))
+    })?;
+    let address = listener.local_addr().map_err(Failure::failed)?;
+    let mut signals = Signals::catch()?;
+    let runtime = Runtime::start(Arc::clone(&engine), Arc::clone(&clock));
+    let state = AppState::new(engine, clock, server_config(&settings)?, runtime.watch_health());
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    let mut server = tokio::spawn(onefold_server::serve(state, listener, stopped));
+    let mut health = runtime.watch_health();
+    let started = async {
+        let _ = health.wait_for(|health| health.phase != Phase::Starting).await;
+        announce(address, &settings.data, output)?;
+        failed(&mut health).await
+    };
+    let why = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping: no more leases; requests in progress are answered");
+            Ok(())
+        }
+        why = started => Err(why.err().unwrap_or(Failure::Told)),
+        ended = &mut server => Err(broken(ended)),
+    };
+    let _ = runtime.drain().await;
+    stop.cancel();
+    if !server.is_finished() {
+        tokio::select! {
+            ended = &mut server => if let Ok(Err(error)) = ended { return Err(broken(Ok(Err(error)))); },
+            name = signals.next() => {
+                return Err(Failure::failed(format!("ended by a second signal, {name}, before all requests were answered")));
+            }
+        }
+    }
+    match runtime.stop().await {
+        Ok(()) => tracing::info!("stopped"),
+        Err(error) => {
+            tracing::error!(%error, "the store could not be closed cleanly; nothing acknowledged is lost")
+        }
+    }
+    why
+}
+
+async fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, Failure> {
+    let found = tokio::net::lookup_host(listen.target()).await;
+    let addresses: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
+    if addresses.is_empty() {
+        return Err(Failure::failed(format!("there is no address for {listen}; check --listen")));
+    }
+    Ok(addresses)
+}
+
+async fn open(data: &Path, clock: Arc<dyn Clock>) -> Result<Arc<dyn Engine>, Failure> {
+    let data = data.to_owned();
+    let opened = tokio::task::spawn_blocking(move || {
+        SqliteEngine::open(data, Options::new(clock, Arc::new(SystemEntropy)))
+    });
+    match opened.await {
+        Ok(Ok(engine)) => Ok(Arc::new(engine)),
+        Ok(Err(error)) => Err(Failure::failed(error)),
+        Err(died) => Err(Failure::failed(format!("the store could not be opened: {died}"))),
+    }
+}
+
+fn server_config(settings: &ServeSettings) -> Result<onefold_server::Config, Failure> {
+    let token = settings.token.as_ref().map(|token| onefold_server::Token::new(token.reveal()));
+    let Some(token) = token.map_or(Some(None), |token| token.map(Some)) else {
+        return Err(Failure::usage("the token cannot stand in an HTTP header"));
+    };
+    Ok(onefold_server::Config {
+        token,
+        payload_bytes_max: settings.payload_limit,
+        backup_dir: Some(settings.data.clone()),
+        ..onefold_server::Config::default()
+    })
+}
+
+fn announce(address: SocketAddr, data: &Path, output: Output) -> Result<(), Failure> {
+    let url = format!("http://{address}");
+    if output.json {
+        return output.json(&Started { url: &url, data });
+    }
+    output.line(format!("onefold serves {url} with the data in {}", data.display()))
+}
+
+/// Returns once the store can serve no more.
+async fn failed(health: &mut watch::Receiver<Health>) -> Result<(), Failure> {
+    let over = health.wait_for(|health| health.phase.is_over()).await;
+    match over.map(|health| health.phase.clone()) {
+        Ok(Phase::Failed(error)) => Err(Failure::failed(error)),
+        Ok(_) | Err(_) => Err(Failure::failed("the store stopped by itself; start the server again")),
+    }
+}
+
+fn broken(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Failure {
+    let why = match ended {
+        Ok(Ok(())) => "it stopped by itself".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(died) => died.to_string(),
+    };
+    Failure::failed(format!("the server cannot go on: {why}; start it again"))
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Signals, Failure> {
+        let catch =
+            |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot catch signals: {error}")));
+        Ok(Signals { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Connections need file descriptors; the usual soft limit of 1,024 is there for programs that
+/// use `select`.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS_WANTED, |hard| hard.min(DESCRIPTORS_WANTED));
+    if limit.current.is_some_and(|soft| soft < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+        }
+    }
+}
