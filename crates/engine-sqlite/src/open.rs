@@ -1,6 +1,7 @@
 //! Opening a data directory: lock, schema, and everything the writer keeps in memory.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub(crate) const SCHEMA_VERSION: i64 = 1;
 pub(crate) const APPLICATION_ID: i64 = 0x4f6e_6566;
 /// Two connections may corrupt a log that is reset under them before this version.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// Says that there is, or was, a store in a directory.
+const MARKER: &str = "onefold-store";
 /// Memory of the writer's page cache.
 const WRITER_CACHE_KIB: i64 = 16 * 1024;
 /// Memory of a reader's page cache.
@@ -47,6 +50,9 @@ pub enum OpenError {
     /// A database, but not one of ours.
     #[error("{} is not a onefold store: its database was made by another program", .0.display())]
     NotAStore(PathBuf),
+    /// There was a store here, and its database is gone or empty.
+    #[error("{} held a onefold store, but its database file is missing or empty; restore a backup, or remove the file {MARKER} to start anew", .0.display())]
+    DatabaseGone(PathBuf),
     /// The file system refuses.
     #[error("cannot use {}: {source}; the directory must exist or be creatable, and be writable", .path.display())]
     Io {
@@ -148,10 +154,40 @@ pub(crate) fn prepare(
         let reason = format!("its file system does not support write-ahead logging (journal mode {mode})");
         return Err(OpenError::Store { path: dir.to_owned(), reason });
     }
+    // Pages of the log that a failed sync left only in the operating system's cache must reach the
+    // disk before anything is built on them.
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(refused)?;
+    let pages: u64 = pragma(conn, "page_count").map_err(refused)?;
+    let page_size: u64 = pragma(conn, "page_size").map_err(refused)?;
+    let length = database_path(dir).metadata().map_or(0, |meta| meta.len());
+    if version > 0 && length < pages * page_size {
+        let reason =
+            format!("its database was cut to {length} of {} bytes; restore a backup", pages * page_size);
+        return Err(OpenError::Store { path: dir.to_owned(), reason });
+    }
+    let marker = dir.join(MARKER);
     if version == 0 {
+        if marker.exists() {
+            return Err(OpenError::DatabaseGone(dir.to_owned()));
+        }
         create(conn, clock, entropy).map_err(refused)?;
     }
-    Ok(())
+    mark(dir, &marker).map_err(|source| OpenError::Io { path: marker, source })
+}
+
+fn pragma(conn: &Connection, name: &str) -> rusqlite::Result<u64> {
+    conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
+/// Notes that the directory holds a store, so that an emptied database is not taken for a new one.
+fn mark(dir: &Path, marker: &Path) -> std::io::Result<()> {
+    if marker.exists() {
+        return Ok(());
+    }
+    let mut file = File::create(marker)?;
+    file.write_all(b"This directory holds a onefold store: onefold.db. Without this file an empty database is a new store.\n")?;
+    file.sync_all()?;
+    File::open(dir)?.sync_all()
 }
 
 fn create(conn: &Connection, clock: &dyn Clock, entropy: &dyn Entropy) -> rusqlite::Result<()> {

@@ -4,6 +4,7 @@
 //! An [`Inspector`] never writes. Each of its answers is of one moment.
 
 mod check;
+mod engine;
 mod restore;
 
 use std::fs::TryLockError;
@@ -25,6 +26,7 @@ use crate::shared::{QueueSeen, Shared};
 use crate::{OpenError, backup, open};
 
 pub use check::{Check, Checked, Finding, Progress};
+pub use engine::LookOnly;
 pub use restore::{RestoreError, Restored, restore};
 
 /// A store to look into.

@@ -15,12 +15,14 @@ use crate::error::{StoreError, StoreResult};
 
 impl Store<'_> {
     pub(crate) fn add(&mut self, params: &AddParams) -> StoreResult<Vec<ItemResult<Added>>> {
-        let queue = self.queue_made(&params.queue)?;
-        if params.atomic
-            && let Some(refused) = self.refuse_atomic(queue, &params.jobs)?
-        {
-            return Ok(refused);
+        if params.atomic {
+            // A queue that is not there yet holds no keys, and a refused batch does not make it.
+            let queue = self.mem.queue_id(&params.queue).unwrap_or(self.mem.counters.next_queue);
+            if let Some(refused) = self.refuse_atomic(queue, &params.jobs)? {
+                return Ok(refused);
+            }
         }
+        let queue = self.queue_made(&params.queue)?;
         let mut outcomes = Vec::with_capacity(params.jobs.len());
         for job in &params.jobs {
             outcomes.push(self.add_one(queue, job)?);
@@ -220,7 +222,7 @@ impl Store<'_> {
         queue: QueueId,
         jobs: &[NewJob],
     ) -> StoreResult<Option<Vec<ItemResult<Added>>>> {
-        let mut earlier: HashMap<Key, (Fingerprint, Option<u64>)> = HashMap::new();
+        let mut earlier: HashMap<Key, (JobId, Fingerprint, Option<u64>)> = HashMap::new();
         let mut requests: HashMap<Key, Fingerprint> = HashMap::new();
         let mut refusal = None;
         for (item, job) in jobs.iter().enumerate() {
@@ -239,7 +241,7 @@ impl Store<'_> {
         &mut self,
         queue: QueueId,
         job: &NewJob,
-        earlier: &mut HashMap<Key, (Fingerprint, Option<u64>)>,
+        earlier: &mut HashMap<Key, (JobId, Fingerprint, Option<u64>)>,
         requests: &mut HashMap<Key, Fingerprint>,
     ) -> StoreResult<Option<Refusal>> {
         // An earlier job of the same batch has no id yet; the one it will get is not known.
@@ -257,9 +259,9 @@ impl Store<'_> {
         }
         let (Some(key), Some(fingerprint)) = (&job.spec.key, &job.spec.fingerprint) else { return Ok(None) };
         let (hold, not_started, version) = match earlier.get(key) {
-            Some((fingerprint, version)) => {
+            Some((job, fingerprint, version)) => {
                 let hold = Hold {
-                    job: unborn,
+                    job: *job,
                     fingerprint: fingerprint.clone(),
                     until: self.now,
                     free_on: Default::default(),
@@ -272,7 +274,7 @@ impl Store<'_> {
                     (row.hold, not_started, version)
                 }
                 None => {
-                    earlier.insert(key.clone(), (fingerprint.clone(), job.spec.dedup.version));
+                    earlier.insert(key.clone(), (unborn, fingerprint.clone(), job.spec.dedup.version));
                     return Ok(None);
                 }
             },
@@ -284,7 +286,7 @@ impl Store<'_> {
             RepeatDecision::Return | RepeatDecision::ReturnNotReplaced => None,
             RepeatDecision::Replace => {
                 let version = job.spec.dedup.version.or(version);
-                earlier.insert(key.clone(), (fingerprint.clone(), version));
+                earlier.insert(key.clone(), (existing, fingerprint.clone(), version));
                 None
             }
             RepeatDecision::RejectDuplicate => Some(Refusal::DuplicateKey { existing }),

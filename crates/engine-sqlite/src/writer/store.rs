@@ -330,7 +330,8 @@ impl<'c> Store<'c> {
             if entry.terms.free_on.frees(after.state) {
                 self.free_key_of(entry)?;
             }
-            if let Some(group) = &group {
+            // Without an event the job goes with its queue, and nobody goes on.
+            if let Some(group) = group.as_ref().filter(|_| event.is_some()) {
                 self.tell_group_passed(entry, group, after.state)?;
             }
         }

@@ -1,6 +1,6 @@
 //! What time does to the store: jobs come due, attempts run out, things kept for a time go.
 
-use onefold_core::{Event, JobId, QueueSettings, State, Timestamp, limits, rules};
+use onefold_core::{Attempt, Event, JobId, QueueSettings, State, Timestamp, limits, rules};
 
 use super::memory::QueueId;
 use super::store::Store;
@@ -103,7 +103,7 @@ impl Store<'_> {
             let Some(mut entry) = self.take(seq)? else {
                 return Err(crate::error::StoreError::corrupt(format!("running job {seq} has no row")));
             };
-            let timed_out = entry.job.attempt.as_ref().is_some_and(|attempt| attempt.deadline <= self.now);
+            let timed_out = entry.job.attempt.as_ref().is_some_and(Attempt::ends_at_hard_limit);
             let event = if timed_out { Event::Failed } else { Event::LeaseLost };
             let _ = self.change(&mut entry, Some(event), |job, policy, entropy, now| {
                 rules::deadline_passed(job, policy, now, entropy)

@@ -1,0 +1,96 @@
+use onefold_core::{AddParams, End, Engine, EngineError, SettleAction, SettleOp, State};
+use onefold_crash::{Fault, Recorder, scratch_dir};
+use onefold_engine_sqlite::SqliteEngine;
+
+use crate::scenario::{check, clock, job, lease_params, options, play, queue};
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn add(key: &str) -> AddParams {
+    AddParams { queue: queue(), jobs: vec![job(key)], atomic: false }
+}
+
+/// An fsync that failed is never retried and believed: the engine stops, says so, and what was
+/// acknowledged before is there after a restart.
+#[test]
+fn a_failed_sync_poisons_the_engine() {
+    block_on(async {
+        let dir = scratch_dir().unwrap();
+        let recorder = Recorder::install(dir.path()).unwrap();
+        let clock = clock();
+        let engine = SqliteEngine::open(dir.path(), options(&clock, Some(recorder.vfs_name()))).unwrap();
+        let first = engine.add(add("a")).await.unwrap().remove(0).unwrap();
+        recorder.inject(Fault::sync().in_file("onefold.db-wal"));
+        let failed = engine.add(add("b")).await;
+        assert!(matches!(failed, Err(EngineError::Poisoned(_))), "{failed:?}");
+        assert!(matches!(engine.add(add("c")).await, Err(EngineError::Poisoned(_))));
+        assert!(matches!(engine.lease(lease_params(1)).await, Err(EngineError::Poisoned(_))));
+        drop(engine);
+        recorder.heal();
+        let engine = SqliteEngine::open(dir.path(), options(&clock, Some(recorder.vfs_name()))).unwrap();
+        assert_eq!(engine.add(add("a")).await.unwrap().remove(0).unwrap().id, first.id);
+        assert_eq!(engine.queues().await.unwrap()[0].counts.duplicates, 1);
+    });
+}
+
+/// A full disk refuses adds with its own error and poisons nothing; finishing goes on, and adding
+/// again once there is space.
+#[test]
+fn a_full_disk_refuses_adds_and_lets_the_rest_go_on() {
+    block_on(async {
+        let dir = scratch_dir().unwrap();
+        let recorder = Recorder::install(dir.path()).unwrap();
+        let clock = clock();
+        let engine = SqliteEngine::open(dir.path(), options(&clock, Some(recorder.vfs_name()))).unwrap();
+        engine.add(add("a")).await.unwrap().remove(0).unwrap();
+        let leased = engine.lease(lease_params(1)).await.unwrap().remove(0);
+        recorder.inject(Fault::full());
+        assert_eq!(engine.add(add("b")).await, Err(EngineError::DiskFull));
+        let token = leased.attempt().unwrap().token;
+        let op =
+            SettleOp { id: leased.job.id, token, action: SettleAction::End(End::Complete { result: None }) };
+        let settled = engine.settle(vec![op]).await.unwrap().remove(0).unwrap();
+        assert_eq!(settled.state, State::Completed);
+        drop(engine);
+        let engine = SqliteEngine::open(dir.path(), options(&clock, Some(recorder.vfs_name()))).unwrap();
+        let added = engine.add(add("b")).await.unwrap().remove(0).unwrap();
+        assert!(!added.duplicate, "the refused add left nothing behind");
+    });
+}
+
+/// The engine refuses adds before the disk is full, as soon as what is left is less than its
+/// reserve, and takes them again when there is more.
+#[test]
+fn adding_stops_before_the_disk_is_full() {
+    block_on(async {
+        let dir = scratch_dir().unwrap();
+        let clock = clock();
+        let free = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(1 << 40));
+        let mut options = options(&clock, None);
+        let probe = free.clone();
+        options.free_space =
+            Some(std::sync::Arc::new(move || Some(probe.load(std::sync::atomic::Ordering::SeqCst))));
+        free.store(1 << 20, std::sync::atomic::Ordering::SeqCst);
+        let engine = SqliteEngine::open(dir.path(), options).unwrap();
+        assert_eq!(engine.add(add("a")).await, Err(EngineError::DiskFull));
+        assert!(engine.stats().await.unwrap().disk_full);
+        free.store(1 << 40, std::sync::atomic::Ordering::SeqCst);
+        assert!(engine.add(add("a")).await.unwrap()[0].is_ok());
+    });
+}
+
+/// The check itself finds what it looks for: a mark of something that never happened.
+#[test]
+fn the_check_notices_what_was_lost() {
+    block_on(async {
+        let dir = scratch_dir().unwrap();
+        let recorder = Recorder::install(dir.path()).unwrap();
+        play(&recorder, 2).await;
+        recorder.mark("added 99 job_01a1fd70f1c070008000000000000063");
+        let marks = recorder.marks();
+        assert!(check(dir.path(), &marks).await.unwrap_err().contains("I1"));
+        assert_eq!(check(dir.path(), &marks[..marks.len() - 1]).await, Ok(()));
+    });
+}
