@@ -114,6 +114,7 @@ macro_rules! conformance_tests {
                 i8_a_dead_or_cancelled_head_lets_the_group_go_on,
                 i8_a_dead_head_blocks_until_it_is_deleted,
                 i8_a_dead_head_blocks_until_it_is_run_again,
+                i8_whether_a_head_blocks_is_decided_when_it_ends,
                 i8_a_completed_head_never_blocks,
                 i8_the_order_survives_lost_leases_and_crashes,
             }

@@ -2,6 +2,8 @@
 //!
 //! - [`suite`] has a case for every rule. [`conformance_tests!`] makes a `#[test]` of each, for one
 //!   engine behind a [`Harness`].
+//! - [`model`] drives random operations, crashes and clock steps through an engine and the
+//!   reference engine side by side.
 //!
 //! Cases use only the public contract. Time and randomness are the harness's [`World`]; nothing
 //! sleeps. A case that hangs fails after [`PATIENCE`].
@@ -16,6 +18,7 @@
 mod cases;
 mod harness;
 mod kit;
+pub mod model;
 pub mod suite;
 
 pub use harness::*;

@@ -16,7 +16,15 @@ pub struct ParkedPoll {
 impl ParkedPoll {
     /// Waits for its answer.
     pub async fn answer(self) -> Vec<LeasedJob> {
-        self.future.await.unwrap()
+        self.result().await.unwrap()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub async fn result(self) -> EngineResult<Vec<LeasedJob>> {
+        self.future.await
     }
 
     /// Waits for its answer, which must be one job.

@@ -168,6 +168,20 @@ pub async fn i8_a_dead_head_blocks_until_it_is_run_again(h: &mut dyn Harness) {
     assert_eq!(h.work("q", complete()).await, head);
 }
 
+/// I8: whether a head blocks is decided when it ends: a group that went on is not stopped by a later
+/// `block`; a group that is blocked is let go by a later `continue`.
+pub async fn i8_whether_a_head_blocks_is_decided_when_it_ends(h: &mut dyn Harness) {
+    h.add_dead("q", job().group("g")).await;
+    let behind = h.add("q", job().group("g")).await;
+    h.set("q", on_dead(OnDead::Block)).await;
+    assert_eq!(h.work("q", fail_for_good()).await, behind, "it had gone on");
+    let last = h.add("q", job().group("g")).await;
+    assert!(h.nothing_to_lease("q").await);
+    h.set("q", on_dead(OnDead::Continue)).await;
+    h.set("q", on_dead(OnDead::Block)).await;
+    assert_eq!(h.take("q").await.id, last);
+}
+
 /// I8: under `on_dead: block` a completed head, of course, lets its group go on.
 pub async fn i8_a_completed_head_never_blocks(h: &mut dyn Harness) {
     h.set("q", on_dead(OnDead::Block)).await;

@@ -216,8 +216,8 @@ pub async fn queues_are_listed_by_name(h: &mut dyn Harness) {
     }
 }
 
-/// API: the oldest available job's acceptance is told, whatever its priority and whether it could be
-/// leased now.
+/// API: the oldest available job's acceptance is told, whatever its priority and though its queue is
+/// paused; a job behind the head of its group is not in line yet.
 pub async fn the_oldest_available_job_is_told(h: &mut dyn Harness) {
     let oldest =
         async |h: &mut dyn Harness| h.engine().queue(queue("q")).await.unwrap().unwrap().oldest_available;
@@ -238,4 +238,8 @@ pub async fn the_oldest_available_job_is_told(h: &mut dyn Harness) {
     h.end(other, End::Release).await;
     h.end(lease, complete()).await;
     assert_eq!(oldest(h).await, Some(second));
+    h.end(h.take("q").await, complete()).await;
+    h.add_all("q", vec![job().group("g"); 2]).await;
+    h.take("q").await;
+    assert_eq!(oldest(h).await, None);
 }

@@ -1,0 +1,81 @@
+//! Random operations, crashes and clock steps through an engine and the reference engine side by
+//! side: after each, both must have said the same; now and then everything that can be seen must
+//! be the same, and the invariants must hold.
+//!
+//! Ids, tokens and cursors are the engine's own choice and are compared by order of appearance.
+//! Left out, because the contract leaves them open: the order in which parked calls for different
+//! queues are served, and whether a key whose window was over is held again after the clock was
+//! set back behind it.
+
+mod canon;
+mod invariants;
+mod ops;
+mod roll;
+mod run;
+mod shrink;
+mod side;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use ops::Op;
+
+use crate::{Harness, block_on};
+
+/// Cases unless `ONEFOLD_CASES` says otherwise: some twenty seconds with fsync.
+const CASES: u64 = 40;
+/// Cases under `ONEFOLD_LONG=1`.
+const CASES_LONG: u64 = 2_000;
+/// Operations of a case.
+const OPS: usize = 200;
+
+/// Drives cases through an engine and the reference engine, as many as the environment says:
+/// `ONEFOLD_SEED` the first seed (1), `ONEFOLD_CASES` how many, `ONEFOLD_LONG=1` for a long run.
+/// `test` is the name of the calling test, for the command that repeats a failure.
+///
+/// # Panics
+/// If the engines differ or an invariant is broken: with the seed, the shortest list of operations
+/// found that shows it, and the command to run it again.
+pub fn check<H: Harness>(test: &str) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("ONEFOLD_SEED");
+    let default = match (first, number("ONEFOLD_LONG")) {
+        (Some(_), _) => 1,
+        (None, Some(1)) => CASES_LONG,
+        (None, _) => CASES,
+    };
+    let first = first.unwrap_or(1);
+    for seed in first..first.saturating_add(number("ONEFOLD_CASES").unwrap_or(default)) {
+        let ops = roll::ops(seed, OPS);
+        if let Err(failure) = play::<H>(seed, &ops) {
+            panic!("{}", report::<H>(test, seed, ops, failure));
+        }
+    }
+}
+
+fn report<H: Harness>(test: &str, seed: u64, mut ops: Vec<Op>, failure: run::Failure) -> String {
+    ops.truncate(failure.step + 1);
+    let (ops, failure) = shrink::shrink(ops, failure, |ops| play::<H>(seed, ops).err());
+    let list: String = ops.iter().enumerate().map(|(n, op)| format!("{n:4}  {op:?}\n")).collect();
+    format!(
+        "seed {seed}: {}\n\nshortest list of operations found, the last one shows it:\n{list}\n\
+         repeat with: ONEFOLD_SEED={seed} cargo test -p onefold-conformance --test model {test}\n",
+        failure.what
+    )
+}
+
+/// Plays one case on fresh stores.
+fn play<H: Harness>(seed: u64, ops: &[Op]) -> Result<(), run::Failure> {
+    let mut step = 0;
+    let played = catch_unwind(AssertUnwindSafe(|| block_on(run::run::<H>(seed, ops, &mut step))));
+    let outcome = played.unwrap_or_else(|panic| Err(format!("panic: {}", text_of(panic.as_ref()))));
+    outcome.map_err(|what| run::Failure { step, what })
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(text), _) => text,
+        (None, Some(text)) => text,
+        (None, None) => "without a text",
+    }
+}

@@ -1,0 +1,121 @@
+//! What two engines say, made comparable: ids and tokens become their order of appearance.
+
+use std::collections::HashMap;
+
+use onefold_core::{
+    Added, Attempt, FencingToken, ItemResult, Job, JobId, JobSummary, JobView, KeyView, LeasedJob, Redriven,
+    Refusal, Seq, StoreEvent, Timestamp,
+};
+
+use crate::Lease;
+
+/// What an engine named how.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) jobs: Vec<JobId>,
+    pub(super) leases: Vec<Lease>,
+    ids: HashMap<JobId, u64>,
+    tokens: HashMap<FencingToken, u64>,
+    /// Leases older than this may have lost progress and log in a restart.
+    pub(super) lossy_before: u64,
+}
+
+impl Names {
+    pub(super) fn new_job(&mut self, id: JobId) -> Result<(), String> {
+        let number = self.jobs.len() as u64 + 1;
+        self.jobs.push(id);
+        match self.ids.insert(id, number) {
+            None => Ok(()),
+            Some(before) => Err(format!("the id {id} of job {before} was given again")),
+        }
+    }
+
+    /// I4: tokens are never used twice and grow.
+    pub(super) fn new_lease(&mut self, lease: Lease) -> Result<(), String> {
+        let number = self.leases.len() as u64 + 1;
+        self.leases.push(lease);
+        match self.tokens.insert(lease.token, number) {
+            None => Ok(()),
+            Some(before) => Err(format!("I4: token {} of lease {before} was given again", lease.token)),
+        }
+    }
+
+    /// Ids the store never gave out, as of an atomic batch that was taken back, are all alike.
+    pub(super) fn id(&self, id: JobId) -> JobId {
+        let number = self.ids.get(&id).and_then(|number| Seq::new(*number)).unwrap_or(Seq::MAX);
+        JobId::new(Timestamp::EPOCH, number)
+    }
+
+    fn attempt(&self, mut attempt: Attempt) -> Attempt {
+        let number = self.tokens.get(&attempt.token).copied().unwrap_or(u64::from(u32::MAX));
+        if number <= self.lossy_before {
+            attempt.progress = None;
+            attempt.log.clear();
+        }
+        attempt.token = FencingToken::new(number).unwrap_or(attempt.token);
+        attempt
+    }
+
+    fn job(&self, mut job: Job) -> (Timestamp, Job) {
+        let created = job.created_at();
+        job.id = self.id(job.id);
+        job.group_order = job.group_order.map(|_| 0);
+        job.attempt = job.attempt.map(|attempt| self.attempt(attempt));
+        (created, job)
+    }
+
+    pub(super) fn view(&self, mut view: JobView) -> (Timestamp, JobView) {
+        let (created, job) = self.job(view.job);
+        view.job = job;
+        view.attempts = view.attempts.into_iter().map(|attempt| self.attempt(attempt)).collect();
+        (created, view)
+    }
+
+    pub(super) fn summary(&self, mut summary: JobSummary) -> JobSummary {
+        summary.job = self.job(summary.job).1;
+        summary
+    }
+
+    pub(super) fn leased(&self, mut leased: LeasedJob) -> LeasedJob {
+        leased.job = self.job(leased.job).1;
+        leased
+    }
+
+    pub(super) fn added(&self, added: ItemResult<Added>) -> ItemResult<Added> {
+        added.map(|added| Added { id: self.id(added.id), ..added }).map_err(|refusal| self.refusal(refusal))
+    }
+
+    pub(super) fn key(&self, view: KeyView) -> KeyView {
+        KeyView { job: self.id(view.job), ..view }
+    }
+
+    pub(super) fn redriven(&self, mut done: Redriven) -> Redriven {
+        let refused = done.refused.into_iter();
+        done.refused = refused.map(|(id, refusal)| (self.id(id), self.refusal(refusal))).collect();
+        done
+    }
+
+    pub(super) fn refusal(&self, refusal: Refusal) -> Refusal {
+        match refusal {
+            Refusal::KeyReused { existing } => Refusal::KeyReused { existing: self.id(existing) },
+            Refusal::DuplicateKey { existing } => Refusal::DuplicateKey { existing: self.id(existing) },
+            Refusal::VersionStale { existing } => Refusal::VersionStale { existing: self.id(existing) },
+            Refusal::KeyTaken { by } => Refusal::KeyTaken { by: self.id(by) },
+            Refusal::AtomicBatch { .. }
+            | Refusal::LeaseLost { .. }
+            | Refusal::JobNotFound
+            | Refusal::QueueNotFound
+            | Refusal::QueueNotEmpty { .. }
+            | Refusal::JobStarted { .. }
+            | Refusal::JobFinished { .. }
+            | Refusal::JobNotFinished { .. }
+            | Refusal::JobNotRetryable { .. }
+            | Refusal::RetryWindowPassed { .. }
+            | Refusal::TokensExhausted => refusal,
+        }
+    }
+
+    pub(super) fn event(&self, event: StoreEvent) -> StoreEvent {
+        StoreEvent { cursor: 0, job: event.job.map(|id| self.id(id)), ..event }
+    }
+}

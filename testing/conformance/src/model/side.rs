@@ -1,0 +1,326 @@
+//! One of the two engines: does an operation and says what came of it, in comparable words.
+
+use bytes::Bytes;
+use onefold_core::{
+    AddParams, Backoff, DurationMs, End, EngineError, EventCursor, EventsParams, FencingToken, FreeOn,
+    GroupHead, JobEdit, JobFilter, JobId, LeaseParams, LeasedJob, NewJob, OnDead, OnDuplicate, OnMismatch,
+    Progress, QueueName, QueuePatch, RedriveParams, SettleAction, SettleOp, State, StoreEvent,
+};
+
+use super::canon::Names;
+use super::ops::{Call, Change, Item, Op, Pick, What, Write, unknown_job};
+use crate::{
+    Build, Harness, Lease, ParkedPoll, call, complete, error, job, key, keyed, label, ms, queue, redrive,
+    secs, snooze,
+};
+
+/// What came of an operation: words to compare, or why nothing can.
+pub(super) type Said = Result<String, String>;
+
+pub(super) struct Side {
+    pub(super) harness: Box<dyn Harness>,
+    pub(super) names: Names,
+    /// Parked calls, in order of parking.
+    pub(super) polls: Vec<ParkedPoll>,
+    /// Keys are of a generation: setting the clock back begins a new one.
+    pub(super) generation: u32,
+    /// Of which generation each job is.
+    generations: Vec<u32>,
+    cursor: EventCursor,
+    /// The largest token before and in this step.
+    tokens: (u64, u64),
+}
+
+pub(super) fn queue_of(number: u8) -> QueueName {
+    queue(&format!("q{number}"))
+}
+
+fn backoff_of(number: u8) -> Backoff {
+    match number {
+        0 => Backoff::Fixed(ms(0)),
+        1 => Backoff::Fixed(secs(10)),
+        _ => Backoff::List(vec![secs(1), secs(60)]),
+    }
+}
+
+fn wrong(what: &EngineError) -> String {
+    format!("the engine failed: {what:?}")
+}
+
+impl Side {
+    pub(super) fn new(harness: Box<dyn Harness>) -> Side {
+        Side {
+            harness,
+            names: Names::default(),
+            polls: Vec::new(),
+            generation: 0,
+            generations: Vec::new(),
+            cursor: 0,
+            tokens: (0, 0),
+        }
+    }
+
+    pub(super) fn key_name(&self, number: u8) -> String {
+        format!("k{number}.{}", self.generation)
+    }
+
+    fn kind_name(&self) -> String {
+        format!("g{}", self.generation)
+    }
+
+    /// Does an operation, time and dice aside.
+    pub(super) async fn apply(&mut self, op: &Op) -> Said {
+        self.tokens.0 = self.tokens.1;
+        self.try_apply(op).await.map_err(|failed| wrong(&failed)).and_then(|said| said)
+    }
+
+    async fn try_apply(&mut self, op: &Op) -> Result<Said, EngineError> {
+        let engine = self.harness.engine();
+        Ok(Ok(match op {
+            Op::Add { queue, jobs, atomic } => return self.add(*queue, jobs, *atomic).await,
+            Op::Lease(call) => {
+                let leased = engine.lease(self.call(call, ms(0))).await?;
+                return Ok(self.hand_out(leased));
+            }
+            Op::Park { call, wait } => {
+                let mut params = self.call(call, *wait);
+                params.queues.truncate(1);
+                self.polls.push(self.harness.send(params));
+                String::new()
+            }
+            Op::Unpark(pick) => {
+                if let Some(place) = pick.of(self.polls.len()) {
+                    drop(self.polls.remove(place));
+                }
+                String::new()
+            }
+            Op::Settle(writes) => {
+                let ops = writes.iter().map(|write| self.write(write)).collect();
+                let outcomes = engine.settle(ops).await?.into_iter();
+                let outcomes: Vec<_> =
+                    outcomes.map(|o| o.map_err(|refusal| self.names.refusal(refusal))).collect();
+                format!("{outcomes:?}")
+            }
+            Op::Cancel(job, force) => self.viewed(engine.cancel(self.job(*job), *force).await?),
+            Op::Retry(job, accept) => match job.of(self.names.jobs.len()) {
+                Some(place) if self.generations[place] != self.generation => "too old to ask".to_owned(),
+                _ => self.viewed(engine.retry(self.job(*job), *accept).await?),
+            },
+            Op::Redrive { queue, cancelled, limit, accept } => {
+                let mut states = vec![State::Dead];
+                states.extend(cancelled.then_some(State::Cancelled));
+                let kind = Some(crate::kind(&self.kind_name()));
+                let params = RedriveParams {
+                    filter: JobFilter { kind, ..JobFilter::default() },
+                    states,
+                    limit: *limit,
+                    accept_duplicates: *accept,
+                    ..redrive(queue_of(*queue).as_str())
+                };
+                format!("{:?}", engine.redrive(params).await?.map(|done| self.names.redriven(done)))
+            }
+            Op::Edit { job, run_in_ms, priority, label: number } => {
+                let now = self.harness.now();
+                let run_at = run_in_ms.map(|at| match at {
+                    0.. => now.saturating_add(ms(at.unsigned_abs())),
+                    _ => now.saturating_sub(ms(at.unsigned_abs())),
+                });
+                let labels = number.map(|n| vec![label(&format!("l{n}"))]);
+                let edit = JobEdit { run_at, priority: *priority, labels };
+                self.viewed(engine.edit(self.job(*job), edit).await?)
+            }
+            Op::Delete(job) => self.viewed(engine.delete(self.job(*job)).await?),
+            Op::Set(queue, change) => {
+                format!("{:?}", engine.set_queue(queue_of(*queue), patch(change)).await?)
+            }
+            Op::DeleteQueue(queue, force) => {
+                format!("{:?}", engine.delete_queue(queue_of(*queue), *force).await?)
+            }
+            Op::ReleaseKey(queue, number) => {
+                let freed = engine.release_key(queue_of(*queue), key(&self.key_name(*number))).await?;
+                format!("{:?}", freed.map(|view| self.names.key(view)))
+            }
+            Op::Put(number, behind) => {
+                let name = format!("s{number}");
+                let version = engine.setting(name.clone()).await?.map_or(0, |setting| setting.version);
+                let expected = version.saturating_sub(*behind);
+                let put =
+                    engine.set_setting(name, Bytes::from(format!("after {expected}")), expected).await?;
+                format!("{put:?}")
+            }
+            Op::Pass(_) => self.tick().await?,
+            Op::Wait(_) | Op::Step(_) => String::new(),
+            Op::Crash | Op::Reopen => {
+                self.polls.clear();
+                if matches!(op, Op::Crash) {
+                    self.harness.reopen_after_crash().await;
+                } else {
+                    self.harness.reopen_cleanly().await;
+                }
+                self.names.lossy_before = self.names.leases.len() as u64;
+                String::new()
+            }
+        }))
+    }
+
+    async fn add(&mut self, to: u8, items: &[Item], atomic: bool) -> Result<Said, EngineError> {
+        let jobs = items.iter().map(|item| self.item(item)).collect();
+        let outcomes = self.harness.engine().add(AddParams { queue: queue_of(to), jobs, atomic }).await?;
+        for added in outcomes.iter().flatten().filter(|added| !added.duplicate) {
+            if let Err(broken) = self.names.new_job(added.id) {
+                return Ok(Err(broken));
+            }
+            self.generations.push(self.generation);
+        }
+        let outcomes: Vec<_> = outcomes.into_iter().map(|outcome| self.names.added(outcome)).collect();
+        Ok(Ok(format!("{outcomes:?}")))
+    }
+
+    /// Ticks until nothing more is due.
+    async fn tick(&mut self) -> Result<String, EngineError> {
+        let engine = self.harness.engine();
+        let (mut due, mut expired, mut purged, mut stepped) = (0, 0, 0, false);
+        loop {
+            let ticked = engine.tick().await?;
+            (due, expired, purged) = (due + ticked.due, expired + ticked.expired, purged + ticked.purged);
+            stepped |= ticked.clock_stepped;
+            if ticked.next > self.harness.now() {
+                return Ok(format!("due {due} expired {expired} purged {purged} stepped {stepped}"));
+            }
+        }
+    }
+
+    /// Names the leases of an answer. I4: their tokens are above all earlier ones.
+    pub(super) fn hand_out(&mut self, leased: Vec<LeasedJob>) -> Said {
+        for job in &leased {
+            let lease = Lease::from(job);
+            let held = self.names.leases.iter().any(|known| *known == lease);
+            if held {
+                continue;
+            }
+            if lease.token.get() <= self.tokens.0 {
+                return Err(format!("I4: token {} is not above {}", lease.token, self.tokens.0));
+            }
+            self.tokens.1 = self.tokens.1.max(lease.token.get());
+            self.names.new_lease(lease)?;
+        }
+        let leased: Vec<_> = leased.into_iter().map(|job| self.names.leased(job)).collect();
+        Ok(format!("{leased:?}"))
+    }
+
+    /// What happened since this was last asked, in no promised order.
+    pub(super) async fn events(&mut self) -> Said {
+        let engine = self.harness.engine();
+        let mut told: Vec<StoreEvent> = Vec::new();
+        loop {
+            let params = EventsParams { after: self.cursor, limit: 1000 };
+            let page = engine.events(params).await.map_err(|failed| wrong(&failed))?;
+            if page.events.is_empty() {
+                break;
+            }
+            self.cursor = page.next;
+            told.extend(page.events.into_iter().map(|event| self.names.event(event)));
+        }
+        let mut told: Vec<_> = told.into_iter().map(|event| format!("{event:?}")).collect();
+        told.sort();
+        Ok(told.join("\n"))
+    }
+
+    fn viewed(&self, outcome: onefold_core::ItemResult<onefold_core::JobView>) -> String {
+        let outcome =
+            outcome.map(|view| self.names.view(view)).map_err(|refusal| self.names.refusal(refusal));
+        format!("{outcome:?}")
+    }
+
+    fn job(&self, pick: Pick) -> JobId {
+        pick.of(self.names.jobs.len()).map_or_else(unknown_job, |place| self.names.jobs[place])
+    }
+
+    fn lease(&self, pick: Pick) -> Lease {
+        let unknown = || Lease { id: unknown_job(), token: FencingToken::new(1).expect("1 is a token") };
+        pick.of(self.names.leases.len()).map_or_else(unknown, |place| self.names.leases[place])
+    }
+
+    fn item(&self, item: &Item) -> NewJob {
+        let content = format!("c{}", item.content);
+        let mut new = match item.key {
+            Some(number) => keyed(&self.key_name(number), &content),
+            None => job().content(&content),
+        };
+        new = new.kind(&self.kind_name()).priority(item.priority);
+        new.max_attempts = item.max_attempts;
+        new.spec.backoff = item.backoff.map(backoff_of);
+        (new.spec.timeout, new.spec.retain) = (item.timeout, item.retain);
+        new.spec.dedup.free_on = FreeOn::from_bits(item.free_on);
+        new.spec.dedup.on_duplicate = OnDuplicate::ALL[usize::from(item.on_duplicate)];
+        new.spec.dedup.on_mismatch =
+            if item.return_mismatch { OnMismatch::Return } else { OnMismatch::Reject };
+        (new.spec.dedup.version, new.spec.dedup.max_delay) = (item.version, item.max_delay);
+        if let Some(window) = item.window {
+            new = new.window(window);
+        }
+        if let Some(delay) = item.delay {
+            new = new.after(delay);
+        }
+        if let Some(number) = item.group {
+            new = new.group(&format!("g{number}"));
+        }
+        if let Some(number) = item.request {
+            new = new.request(&format!("r{number}.{}", self.generation), &content);
+        }
+        new
+    }
+
+    fn call(&self, asked: &Call, wait: DurationMs) -> LeaseParams {
+        LeaseParams {
+            queues: asked.queues.iter().map(|number| queue_of(*number)).collect(),
+            max: asked.max,
+            lease: asked.lease,
+            fair: asked.fair,
+            poll: asked.poll,
+            wait,
+            ..call("any")
+        }
+    }
+
+    fn write(&self, write: &Write) -> SettleOp {
+        let Lease { id, token } = self.lease(write.lease);
+        let token = write.crossed.map_or(token, |other| self.lease(other).token);
+        let json = |number: u8| Bytes::from(format!("{{\"n\":{number}}}"));
+        let action = match &write.what {
+            What::Complete(None) => SettleAction::End(complete()),
+            What::Complete(Some(number)) => SettleAction::End(End::Complete { result: Some(json(*number)) }),
+            What::Fail { retry_in } => {
+                SettleAction::End(End::Fail { error: error("oops"), retryable: true, retry_in: *retry_in })
+            }
+            What::Die => SettleAction::End(crate::fail_for_good()),
+            What::Snooze(delay) => SettleAction::End(snooze(*delay)),
+            What::Release => SettleAction::End(End::Release),
+            What::Extend(length) => SettleAction::Extend(*length),
+            What::Progress(percent) => {
+                SettleAction::Progress(Progress { percent: Some(*percent), message: None })
+            }
+            What::Checkpoint(number) => SettleAction::Checkpoint(json(*number)),
+            What::Log(number) => SettleAction::Log(vec![format!("line {number}")]),
+        };
+        SettleOp { id, token, action }
+    }
+}
+
+fn patch(change: &Change) -> QueuePatch {
+    let head = |skip: bool| if skip { GroupHead::Skip } else { GroupHead::Hold };
+    let dead = |block: bool| if block { OnDead::Block } else { OnDead::Continue };
+    let none = QueuePatch::default();
+    match change {
+        Change::Pause(paused) => QueuePatch { paused: Some(*paused), ..none },
+        Change::Concurrency(limit) => QueuePatch { concurrency: Some(*limit), ..none },
+        Change::Skip(skip) => QueuePatch { group_head: Some(skip.map(head)), ..none },
+        Change::Block(block) => QueuePatch { on_dead: Some(block.map(dead)), ..none },
+        Change::MaxAttempts(n) => QueuePatch { max_attempts: Some(*n), ..none },
+        Change::Backoff(number) => QueuePatch { backoff: Some(number.map(backoff_of)), ..none },
+        Change::Window(window) => QueuePatch { dedup_window: Some(*window), ..none },
+        Change::Retain(0, keep) => QueuePatch { retain_completed: Some(*keep), ..none },
+        Change::Retain(1, keep) => QueuePatch { retain_cancelled: Some(*keep), ..none },
+        Change::Retain(_, keep) => QueuePatch { retain_dead: Some(*keep), ..none },
+    }
+}
