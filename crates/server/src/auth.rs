@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::hash::Hasher;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use axum::extract::ConnectInfo;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
@@ -36,10 +37,6 @@ impl fmt::Debug for Token {
         f.write_str("Token(…)")
     }
 }
-
-/// The address a request came from, put into its extensions by the accept loop.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
 
 /// Lets a request through or says why not.
 pub(crate) fn check(token: Option<&Token>, request: &Parts) -> Result<(), Failure> {
@@ -88,7 +85,8 @@ fn carries(token: &Token, authorization: &[u8], method: &Method) -> bool {
 /// requests from this machine, too, so the name it was told to ask (DNS can lie) and the site it
 /// asks for must be this machine's own.
 fn check_local(request: &Parts) -> Result<(), Failure> {
-    let from_here = request.extensions.get::<Peer>().is_some_and(|peer| is_loopback(peer.0));
+    let from_here =
+        request.extensions.get::<ConnectInfo<SocketAddr>>().is_some_and(|peer| is_loopback(peer.0.ip()));
     if !from_here {
         let detail = "without ONEFOLD_TOKEN the server answers this machine only: set a token";
         return Err(Failure::new(ErrorCode::HostNotAllowed, detail));
@@ -107,7 +105,7 @@ fn check_local(request: &Parts) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_loopback(address: IpAddr) -> bool {
+pub(crate) fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 

@@ -14,6 +14,7 @@ use percent_encoding::percent_decode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::accept::BodyError;
 use crate::failure::Failure;
 use crate::state::AppState;
 
@@ -46,7 +47,7 @@ impl FromRequest<AppState> for JsonBody {
         let bytes = match Limited::new(body, max).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
-            Err(error) => return Err(incomplete(&*error)),
+            Err(error) => return Err(incomplete(error.as_ref())),
         };
         if let Err(error) = std::str::from_utf8(&bytes) {
             return Err(Failure::new(ErrorCode::InvalidUtf8, format!("{error}: send JSON in UTF-8")));
@@ -56,7 +57,13 @@ impl FromRequest<AppState> for JsonBody {
 }
 
 fn incomplete(error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::new(ErrorCode::IncompleteBody, format!("the body could not be read ({error}); nothing was done"))
+    let why = BodyError::find(error);
+    let code = match why {
+        Some(BodyError::Stalled | BodyError::TooSlow | BodyError::TooLong) => ErrorCode::RequestTimeout,
+        Some(BodyError::Broken(_)) | None => ErrorCode::IncompleteBody,
+    };
+    let why = why.map_or_else(|| error.to_string(), ToString::to_string);
+    Failure::new(code, format!("{why} (nothing was done)"))
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ mod serve;
 mod state;
 mod translate;
 
-pub use auth::{Peer, Token};
+pub use auth::Token;
 pub use router::router;
-pub use serve::serve;
+pub use serve::{ServeError, serve, serve_app};
 pub use state::{AppState, Config};

@@ -1,37 +1,66 @@
 //! The API behind a socket.
 
 use std::future::Future;
-use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
+use onefold_core::Clock;
+use onefold_runtime::Runtime;
+use thiserror::Error;
 use tokio::net::TcpListener;
 
-use crate::auth::Peer;
+use crate::accept::{self, Drained};
+use crate::auth::is_loopback;
 use crate::router::router;
-use crate::state::AppState;
+use crate::state::{AppState, Config};
 
-/// Serves until `drain` is ready.
+/// Why nothing was served.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// Anybody could do anything.
+    #[error("will not listen on {0} without a token: set ONEFOLD_TOKEN, or listen on 127.0.0.1")]
+    TokenNeeded(SocketAddr),
+    /// The listener has no address.
+    #[error("the listener cannot be used: {0}")]
+    Listener(#[from] std::io::Error),
+}
+
+/// Serves the API over the engine of `runtime` until `drain` is ready, then finishes: no more
+/// leases, parked polls return empty, requests in progress are answered, idle connections closed.
+/// `clock` is the one the engine lives by. Afterwards the caller stops the runtime.
 ///
 /// # Errors
-/// If the listener breaks.
+/// [`ServeError`]; once it serves, it does so until the drain.
 pub async fn serve(
+    runtime: &Runtime,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    listener: TcpListener,
+    drain: impl Future<Output = ()>,
+) -> Result<Drained, ServeError> {
+    let state = AppState::new(Arc::clone(runtime.engine()), clock, config, runtime.watch_health());
+    let drain = async {
+        drain.await;
+        if let Err(error) = runtime.drain().await {
+            tracing::error!("the engine cannot drain: {error}");
+        }
+    };
+    serve_app(state, listener, drain).await
+}
+
+/// Like [`serve`], for a state of the caller's own making: `drain` must also have drained the engine.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve_app(
     state: AppState,
     listener: TcpListener,
     drain: impl Future<Output = ()>,
-) -> io::Result<()> {
-    let router = router(state);
-    tokio::pin!(drain);
-    loop {
-        let (stream, address) = tokio::select! {
-            accepted = listener.accept() => accepted?,
-            () = &mut drain => return Ok(()),
-        };
-        let router = router.clone().layer(axum::Extension(Peer(address.ip())));
-        tokio::spawn(async move {
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-                .await;
-        });
+) -> Result<Drained, ServeError> {
+    let address = listener.local_addr()?;
+    if state.config().token.is_none() && !is_loopback(address.ip()) {
+        return Err(ServeError::TokenNeeded(address));
     }
+    let (limits, stats) = (state.config().accept.clone(), Arc::clone(state.connections()));
+    Ok(accept::serve(listener, router(state), limits, stats, drain).await)
 }

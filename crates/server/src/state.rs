@@ -7,6 +7,7 @@ use onefold_core::{Clock, Engine, limits};
 use onefold_runtime::{Health, Phase};
 use tokio::sync::watch;
 
+use crate::accept::{AcceptLimits, AcceptStats};
 use crate::auth::Token;
 
 /// How to serve.
@@ -21,6 +22,8 @@ pub struct Config {
     pub backup_dir: Option<PathBuf>,
     /// Queues that get labels of their own in `/metrics`; the smaller rest is added up.
     pub metrics_queues_max: usize,
+    /// What clients may take of the server.
+    pub accept: AcceptLimits,
     /// What an operator should know, told by `/readyz`; for example that a standby is missing.
     pub notes: Vec<String>,
 }
@@ -32,6 +35,7 @@ impl Default for Config {
             payload_bytes_max: limits::PAYLOAD_BYTES_DEFAULT,
             backup_dir: None,
             metrics_queues_max: 200,
+            accept: AcceptLimits::default(),
             notes: Vec::new(),
         }
     }
@@ -53,6 +57,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     config: Config,
     health: watch::Receiver<Health>,
+    connections: Arc<AcceptStats>,
 }
 
 impl AppState {
@@ -64,7 +69,8 @@ impl AppState {
         config: Config,
         health: watch::Receiver<Health>,
     ) -> AppState {
-        AppState(Arc::new(Shared { engine, clock, config, health }))
+        let connections = Arc::new(AcceptStats::default());
+        AppState(Arc::new(Shared { engine, clock, config, health, connections }))
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {
@@ -77,6 +83,11 @@ impl AppState {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// What the accept loop counts.
+    pub(crate) fn connections(&self) -> &Arc<AcceptStats> {
+        &self.0.connections
     }
 
     pub(crate) fn health(&self) -> Health {
