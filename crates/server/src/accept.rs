@@ -11,10 +11,10 @@
 //! | keeps an idle connection | closed after `keep_alive_idle` |
 //! | does not take its answer | closed after `write_stall` |
 //!
-//! What is not HTTP/1.1 is answered by hyper, with no handler asked and no body: 400; 431 for a head over
-//! `max_header_bytes`, or more than 100 headers; 414 for a URI over 64 KiB. Two different `Content-Length`s and
-//! folded headers are such a 400, and so is `Content-Length` beside `Transfer-Encoding`, which hyper alone
-//! would let pass. A body whose chunks cannot be read ends with a [`BodyError`].
+//! What is not HTTP/1.1 is answered without asking a handler, by a status alone: 431 for a head over
+//! `max_header_bytes` or with more than 100 fields, 400 for the rest. Two different `Content-Length`s and folded
+//! fields are such a 400, and so is `Content-Length` beside `Transfer-Encoding`, which hyper alone would let
+//! pass. A body whose chunks cannot be read ends with a [`BodyError`].
 //!
 //! A client that closes its connection, or only its sending half, is taken to be gone: its handler is dropped.
 //! The two look alike, and a parked poll must not lease a job for nobody.
@@ -122,10 +122,11 @@ async fn serve_source<A: App>(
 
     tasks.close();
     room.order_all(Order::Drain);
-    let in_time = tokio::time::timeout(shared.limits.drain_timeout, tasks.wait()).await.is_ok();
-    let dropped = if in_time { 0 } else { room.open() };
+    // If it takes too long, the rest is dropped.
+    let _ = tokio::time::timeout(shared.limits.drain_timeout, tasks.wait()).await;
     drop(drop_all);
     tasks.wait().await;
+    let dropped = room.dropped();
     if dropped > 0 {
         tracing::warn!(connections = dropped, "drain timeout: requests in progress were dropped");
     }
@@ -169,15 +170,14 @@ async fn accept_until<A: App>(
             "fewer connections than wanted: raise the limit of open files (ulimit -n)"
         );
     }
-    let crowd = Crowd { most, batch: (most / 64).clamp(1, 64) };
-    let mut full_told = None;
+    let mut crowd = Crowd { most, batch: (most / 64).clamp(1, 64), told: None };
     let mut pause = FIRST_PAUSE;
     let mut drain = pin!(drain);
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut drain => return,
-            accepted = crowd.accept(source, room, &mut full_told) => accepted,
+            accepted = crowd.accept(source, room) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -208,28 +208,25 @@ async fn accept_until<A: App>(
 struct Crowd {
     most: usize,
     batch: usize,
+    told: Option<Instant>,
 }
 
 impl Crowd {
-    /// Makes room if there is none, and accepts a connection.
-    async fn accept(
-        &self,
-        source: &impl Source,
-        room: &Room,
-        told: &mut Option<Instant>,
-    ) -> io::Result<(TcpStream, SocketAddr)> {
+    /// Accepts a connection, and makes room for it if there is none.
+    async fn accept(&mut self, source: &impl Source, room: &Room) -> io::Result<(TcpStream, SocketAddr)> {
         const TELL_EVERY: Duration = Duration::from_secs(10);
         // A connection may become idle without anyone telling.
         const LOOK_AGAIN: Duration = Duration::from_millis(50);
+        let accepted = source.accept().await?;
         while room.open() >= self.most {
-            if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                *told = Some(Instant::now());
+            if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                self.told = Some(Instant::now());
                 tracing::warn!(most = self.most, "all connections are taken: closing idle ones");
             }
             room.ask_to_leave(self.batch);
             room.one_left(LOOK_AGAIN).await;
         }
-        source.accept().await
+        Ok(accepted)
     }
 }
 
@@ -237,4 +234,56 @@ impl Crowd {
 fn is_of_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use axum::Router;
+    use axum::routing::get;
+    use rustix::io::Errno;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A listener that fails at its first, third and fourth use.
+    struct Failing(TcpListener, AtomicUsize);
+
+    impl Source for Failing {
+        async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+            match self.1.fetch_add(1, SeqCst) {
+                0 => Err(Errno::CONNABORTED.into()),
+                2 => Err(Errno::MFILE.into()),
+                3 => Err(Errno::NOBUFS.into()),
+                _ => self.0.accept().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_loop_survives_a_listener_that_fails_and_frees_what_it_can() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Router::new().route("/", get(|| async { "hello" }));
+        let stats = Arc::new(AcceptStats::default());
+        let (drain, drained) = oneshot::channel::<()>();
+        let drained = async move { drained.await.unwrap_or_default() };
+        let limits = AcceptLimits { first_byte: Duration::MAX, ..AcceptLimits::default() };
+        let source = Failing(listener, AtomicUsize::new(0));
+        let server = tokio::spawn(serve_source(source, app, limits, Arc::clone(&stats), drained));
+
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0, "closed for want of descriptors");
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("hello"), "{answer}");
+
+        drain.send(()).unwrap();
+        assert_eq!(server.await.unwrap(), Drained { dropped: 0 });
+        assert_eq!((stats.accept_errors(), stats.closed(CloseReason::Evicted)), (2, 1));
+    }
 }

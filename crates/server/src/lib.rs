@@ -6,13 +6,16 @@ pub mod accept;
 mod answer;
 mod auth;
 mod cursor;
+mod error_pages;
 mod extract;
 mod failure;
 mod guard;
+mod openapi;
 mod router;
 mod routes;
 mod serve;
 mod state;
+mod timeline;
 mod translate;
 
 pub use auth::Token;

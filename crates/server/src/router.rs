@@ -1,35 +1,51 @@
 //! Which request goes where.
 
-use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::get;
+use axum::{Extension, Router};
 use onefold_wire::ErrorCode;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::failure::{Answer, Failure};
 use crate::guard::guard;
-use crate::routes::{add, health, jobs, keys, leases, queues, redrive};
+use crate::openapi::{Api, document};
+use crate::routes::docs::Document;
+use crate::routes::{add, backup, docs, events, health, jobs, keys, leases, metrics, pages, queues, redrive};
 use crate::state::AppState;
 
 /// The whole API.
 pub fn router(state: AppState) -> Router {
-    Router::new()
-        .route("/v1/queues/{queue}/jobs", post(add::add))
-        .route("/v1/jobs", get(jobs::list))
-        .route("/v1/jobs/{id}", get(jobs::get).patch(jobs::edit).delete(jobs::delete))
-        .route("/v1/jobs/{id}/result", get(jobs::result))
-        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/v1/jobs/{id}/retry", post(jobs::retry))
-        .route("/v1/queues/{queue}/redrive", post(redrive::redrive))
-        .route("/v1/queues/{queue}/keys/{key}", get(keys::get).delete(keys::release))
-        .route("/v1/leases", post(leases::lease))
-        .route("/v1/leases/settle", post(leases::settle))
-        .route("/v1/queues", get(queues::list))
-        .route("/v1/queues/{queue}", get(queues::get).put(queues::put).delete(queues::delete))
-        .route("/v1/queues/{queue}/pause", post(queues::pause))
-        .route("/v1/queues/{queue}/resume", post(queues::resume))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
+    let (router, openapi) = OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(add::add))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::get, jobs::edit, jobs::delete))
+        .routes(routes!(jobs::result))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(redrive::redrive))
+        .routes(routes!(keys::get, keys::release))
+        .routes(routes!(leases::lease))
+        .routes(routes!(leases::settle))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::get, queues::put, queues::delete))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
+        .routes(routes!(events::events))
+        .routes(routes!(backup::backup))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .split_for_parts();
+    router
+        .route("/openapi.json", get(docs::openapi))
+        .route("/errors/{code}", get(docs::error))
+        .route("/", get(pages::overview))
+        .route("/jobs/{id}", get(pages::job))
+        .route("/style.css", get(pages::style))
+        .layer(Extension(Document(document(openapi))))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(state.clone(), guard))

@@ -248,7 +248,7 @@ impl Watch {
             Phase::Idle => Standing::Idle,
             Phase::Head | Phase::Request | Phase::Body | Phase::Write => Standing::Busy,
         };
-        link.set_standing(standing, room.millis(now));
+        link.set_standing(standing, room.micros(now));
     }
 
     fn due(&self, link: &Link, limits: &AcceptLimits) -> Option<Instant> {

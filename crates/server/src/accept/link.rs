@@ -61,7 +61,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// A connection that has sent nothing, accepted `now` milliseconds after the loop began.
+    /// A connection that has sent nothing, accepted `now` microseconds after the loop began.
     pub(super) fn new(now: u64) -> Link {
         Link {
             place: AtomicU8::new(Place::Between as u8),
@@ -217,7 +217,7 @@ impl Link {
 
     // The accept loop asks and tells:
 
-    /// The standing and since when, in milliseconds of the loop.
+    /// The standing and since when, in microseconds of the loop.
     pub(super) fn standing(&self) -> (Standing, u64) {
         let standing = match self.standing.load(Relaxed) {
             0 => Standing::Silent,

@@ -1,6 +1,6 @@
 //! Which connections are open, and which of them go when others need their places.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ pub(super) struct Room {
     began: Instant,
     seats: Mutex<Vec<Arc<Link>>>,
     left: Notify,
+    dropped: AtomicUsize,
     stats: Arc<AcceptStats>,
     /// How long a silent connection is as good as any other.
     fair_silence: Duration,
@@ -21,11 +22,19 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(stats: Arc<AcceptStats>, fair_silence: Duration) -> Room {
-        Room { began: Instant::now(), seats: Mutex::default(), left: Notify::new(), stats, fair_silence }
+        Room {
+            began: Instant::now(),
+            seats: Mutex::default(),
+            left: Notify::new(),
+            dropped: AtomicUsize::new(0),
+            stats,
+            fair_silence,
+        }
     }
 
-    pub(super) fn millis(&self, at: Instant) -> u64 {
-        u64::try_from(at.duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
+    /// Microseconds since the loop began.
+    pub(super) fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn stats(&self) -> &AcceptStats {
@@ -39,7 +48,7 @@ impl Room {
 
     pub(super) fn take_seat(self: &Arc<Self>) -> Seat {
         let accepted = Instant::now();
-        let link = Arc::new(Link::new(self.millis(accepted)));
+        let link = Arc::new(Link::new(self.micros(accepted)));
         let mut seats = self.seats();
         link.seat.store(seats.len(), Relaxed);
         seats.push(Arc::clone(&link));
@@ -61,6 +70,11 @@ impl Room {
         self.seats().len()
     }
 
+    /// Connections closed in the middle of a request, by order.
+    pub(super) fn dropped(&self) -> usize {
+        self.dropped.load(Relaxed)
+    }
+
     /// Returns when a connection was closed, or `patience` has passed.
     pub(super) async fn one_left(&self, patience: Duration) {
         // Either way the caller looks again.
@@ -71,17 +85,19 @@ impl Room {
         self.seats().iter().for_each(|link| link.give(order));
     }
 
-    /// Asks up to `count` connections without a request to close: silent ones that had their time, then the
-    /// longest idle, then younger silent ones.
+    /// Asks connections without a request to close, so that `count` are about to: silent ones that had their
+    /// time, then the longest idle, then younger silent ones.
     pub(super) fn ask_to_leave(&self, count: usize) {
-        let now = self.millis(Instant::now());
+        let now = self.micros(Instant::now());
         let seats = self.seats();
+        let asked = seats.iter().filter(|link| link.order() == Order::MakeRoom).count();
+        let count = count.saturating_sub(asked);
         let mut candidates: Vec<(u8, u64, &Arc<Link>)> = seats
             .iter()
             .filter(|link| link.order() == Order::Serve)
             .filter_map(|link| match link.standing() {
                 (Standing::Silent, since) => {
-                    let overdue = u128::from(now.saturating_sub(since)) >= self.fair_silence.as_millis();
+                    let overdue = u128::from(now.saturating_sub(since)) >= self.fair_silence.as_micros();
                     Some((if overdue { 0 } else { 2 }, since, link))
                 }
                 (Standing::Idle, since) => Some((1, since, link)),
@@ -106,6 +122,9 @@ pub(super) struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        if self.reason == CloseReason::Dropped {
+            self.room.dropped.fetch_add(1, Relaxed);
+        }
         self.room.leave(&self.link);
         self.room.stats.connection_closed(self.reason);
         self.room.left.notify_one();
@@ -125,20 +144,20 @@ mod tests {
         let room = Arc::new(Room::new(Arc::default(), Duration::from_secs(1)));
         tokio::time::advance(Duration::from_secs(100)).await;
         let seats: Vec<_> = (0..5).map(|_| room.take_seat()).collect();
-        seats[0].link.set_standing(Standing::Busy, 10_000);
-        seats[1].link.set_standing(Standing::Idle, 50_000);
-        seats[2].link.set_standing(Standing::Idle, 40_000);
-        seats[3].link.set_standing(Standing::Silent, 99_500);
-        seats[4].link.set_standing(Standing::Silent, 98_000);
-        for expected in [
-            [false, false, false, false, true],
-            [false, false, true, false, true],
-            [false, true, true, false, true],
-            [false, true, true, true, true],
-            [false, true, true, true, true],
+        seats[0].link.set_standing(Standing::Busy, 10_000_000);
+        seats[1].link.set_standing(Standing::Idle, 50_000_000);
+        seats[2].link.set_standing(Standing::Idle, 40_000_000);
+        seats[3].link.set_standing(Standing::Silent, 99_500_000);
+        seats[4].link.set_standing(Standing::Silent, 98_000_000);
+        for (count, expected) in [
+            (1, [false, false, false, false, true]),
+            (1, [false, false, false, false, true]),
+            (2, [false, false, true, false, true]),
+            (4, [false, true, true, true, true]),
+            (5, [false, true, true, true, true]),
         ] {
-            room.ask_to_leave(1);
-            assert_eq!(asked(&seats), expected);
+            room.ask_to_leave(count);
+            assert_eq!(asked(&seats), expected, "{count} are to go");
         }
     }
 

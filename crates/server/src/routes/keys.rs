@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use onefold_core::{Key, KeyView, QueueName};
-use onefold_wire::ErrorCode;
+use onefold_wire::{self as wire, ErrorCode};
 
 use crate::answer::ok;
 use crate::extract::{InPath, NoQuery, key, queue_name};
@@ -24,6 +24,7 @@ fn shown(queue: &QueueName, key: &Key, view: Option<KeyView>) -> Answer {
 }
 
 /// `GET /v1/queues/{queue}/keys/{key}`.
+#[utoipa::path(get, path = "/v1/queues/{queue}/keys/{key}", tag = "Jobs", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"), ("key" = String, Path, description = "Percent-encoded")), responses((status = 200, description = "Who holds it", body = wire::HeldKey<'static>)))]
 pub(crate) async fn get(State(app): State<AppState>, InPath(given): Place, _: NoQuery) -> Answer {
     let (queue, key) = place(&given)?;
     let view = app.engine().key(queue.clone(), key.clone()).await?;
@@ -31,6 +32,7 @@ pub(crate) async fn get(State(app): State<AppState>, InPath(given): Place, _: No
 }
 
 /// `DELETE /v1/queues/{queue}/keys/{key}`.
+#[utoipa::path(delete, path = "/v1/queues/{queue}/keys/{key}", tag = "Jobs", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"), ("key" = String, Path, description = "Percent-encoded")), responses((status = 200, description = "Who held it until now", body = wire::HeldKey<'static>)))]
 pub(crate) async fn release(State(app): State<AppState>, InPath(given): Place, _: NoQuery) -> Answer {
     let (queue, key) = place(&given)?;
     let view = app.engine().release_key(queue.clone(), key.clone()).await?;

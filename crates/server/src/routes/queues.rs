@@ -11,6 +11,7 @@ use crate::state::AppState;
 use crate::translate::queue::{patch, view};
 
 /// `GET /v1/queues`.
+#[utoipa::path(get, path = "/v1/queues", tag = "Queues", responses((status = 200, description = "All queues, by name", body = QueueList<'static>)))]
 pub(crate) async fn list(State(app): State<AppState>, _: NoQuery) -> Answer {
     let queues = app.engine().queues().await?;
     let now = app.clock().now();
@@ -18,12 +19,14 @@ pub(crate) async fn list(State(app): State<AppState>, _: NoQuery) -> Answer {
 }
 
 /// `GET /v1/queues/{queue}`.
+#[utoipa::path(get, path = "/v1/queues/{queue}", tag = "Queues", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")), responses((status = 200, description = "The queue", body = wire::Queue<'static>)))]
 pub(crate) async fn get(State(app): State<AppState>, InPath(queue): InPath<String>, _: NoQuery) -> Answer {
     let queue = app.engine().queue(queue_name(&queue)?).await?.ok_or_else(Failure::queue_not_found)?;
     Ok(ok(&view(&queue, app.clock().now())))
 }
 
 /// `PUT /v1/queues/{queue}`.
+#[utoipa::path(put, path = "/v1/queues/{queue}", tag = "Queues", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")), request_body = wire::QueuePatch<'static>, responses((status = 200, description = "The queue as it is now", body = wire::Queue<'static>)))]
 pub(crate) async fn put(
     State(app): State<AppState>,
     InPath(queue): InPath<String>,
@@ -36,6 +39,7 @@ pub(crate) async fn put(
 }
 
 /// `POST /v1/queues/{queue}/pause`.
+#[utoipa::path(post, path = "/v1/queues/{queue}/pause", tag = "Queues", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")), responses((status = 200, description = "The queue as it is now", body = wire::Queue<'static>)))]
 pub(crate) async fn pause(
     State(app): State<AppState>,
     InPath(queue): InPath<String>,
@@ -46,6 +50,7 @@ pub(crate) async fn pause(
 }
 
 /// `POST /v1/queues/{queue}/resume`.
+#[utoipa::path(post, path = "/v1/queues/{queue}/resume", tag = "Queues", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")), responses((status = 200, description = "The queue as it is now", body = wire::Queue<'static>)))]
 pub(crate) async fn resume(
     State(app): State<AppState>,
     InPath(queue): InPath<String>,
@@ -67,6 +72,7 @@ async fn change(app: &AppState, queue: onefold_core::QueueName, patch: QueuePatc
 }
 
 /// `DELETE /v1/queues/{queue}`.
+#[utoipa::path(delete, path = "/v1/queues/{queue}", tag = "Queues", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"), ("force" = Option<bool>, Query, description = "Also with unfinished jobs")), responses((status = 200, description = "Gone, with its jobs and keys", body = wire::DeletedQueue)))]
 pub(crate) async fn delete(
     State(app): State<AppState>,
     InPath(queue): InPath<String>,
