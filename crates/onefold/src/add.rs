@@ -11,7 +11,7 @@ use onefold_core::{Added, Backoff, Group, Key, Kind, Label, TraceParent, When, l
 use crate::backend::Backend;
 use crate::check;
 use crate::time::{to_ms, to_timestamp};
-use crate::{Dedup, Error, IntoPayload, Invalid, QueueName};
+use crate::{Dedup, Error, ErrorCode, IntoPayload, Invalid, QueueName};
 
 /// A future that can be sent between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -207,7 +207,12 @@ impl AddMany {
     async fn send(self) -> Result<Vec<Result<Added, Error>>, Error> {
         let queue = self.bound.queue?;
         if self.atomic {
-            check::at_most("jobs added atomically", self.jobs.len(), limits::ADD_JOBS_MAX)?;
+            check::at_most(
+                ErrorCode::TooManyItems,
+                "jobs added atomically",
+                self.jobs.len(),
+                limits::ADD_JOBS_MAX,
+            )?;
             let jobs = self.jobs.into_iter().collect::<Result<Vec<_>, _>>()?;
             return self.bound.backend.add_many(queue, jobs, true).await;
         }

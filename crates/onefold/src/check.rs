@@ -13,11 +13,9 @@ use crate::{ErrorCode, Invalid};
 /// Checks a job and gives it the fingerprint its key needs.
 pub(crate) fn finish(mut job: NewJob, payload_bytes_max: usize) -> Result<NewJob, Invalid> {
     let spec = &job.spec;
-    at_most("labels", spec.labels.len(), limits::LABELS_MAX)?;
-    at_most("headers", spec.headers.len(), limits::HEADERS_MAX)?;
-    for (name, value) in &spec.headers {
-        check_size(ErrorCode::InvalidHeader, "a header", name.len() + value.len(), limits::HEADER_BYTES_MAX)?;
-    }
+    at_most(ErrorCode::InvalidField, "labels", spec.labels.len(), limits::LABELS_MAX)?;
+    check_headers(&spec.headers)?;
+    check_media_type(&spec.payload)?;
     check_size(ErrorCode::PayloadTooLarge, "the payload", spec.payload.len(), payload_bytes_max)?;
     if spec.timeout.is_some_and(|timeout| timeout.is_zero()) {
         return Err(Invalid::coded(ErrorCode::InvalidDuration, "timeout", "must be more than 0"));
@@ -31,6 +29,34 @@ pub(crate) fn finish(mut job: NewJob, payload_bytes_max: usize) -> Result<NewJob
         job.spec.fingerprint = Some(fingerprint(spec)?);
     }
     Ok(job)
+}
+
+fn check_headers(headers: &[(String, String)]) -> Result<(), Invalid> {
+    let wrong = |rule: &str| Err(Invalid::coded(ErrorCode::InvalidHeader, "a header", rule));
+    at_most(ErrorCode::InvalidHeader, "headers", headers.len(), limits::HEADERS_MAX)?;
+    for (place, (name, value)) in headers.iter().enumerate() {
+        let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(of_name) {
+            return wrong("has a name made of letters, digits and !#$%&'*+-.^_`|~");
+        }
+        if value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control()) {
+            return wrong("has a value without control characters");
+        }
+        if headers.iter().take(place).any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+            return wrong("must not be given twice, nor two that differ in case only");
+        }
+        check_size(ErrorCode::InvalidHeader, "a header", name.len() + value.len(), limits::HEADER_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+fn check_media_type(payload: &Payload) -> Result<(), Invalid> {
+    let Payload::Raw { content_type, .. } = payload else { return Ok(()) };
+    let printable = content_type.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if printable && content_type.trim() == content_type && (1..=255).contains(&content_type.len()) {
+        return Ok(());
+    }
+    Err(Invalid::value("a media type", "is 1 to 255 ASCII characters, like image/png"))
 }
 
 fn check_json(payload: &Payload) -> Result<(), Invalid> {
@@ -66,7 +92,10 @@ fn check_backoff(backoff: &Backoff) -> Result<(), Invalid> {
         Backoff::List(waits) if waits.is_empty() => {
             Err(Invalid::coded(ErrorCode::InvalidBackoff, "a backoff list", "must have at least one wait"))
         }
-        Backoff::List(waits) => at_most("waits of a backoff list", waits.len(), limits::BACKOFF_LIST_MAX),
+        Backoff::List(waits) => {
+            let what = "waits of a backoff list";
+            at_most(ErrorCode::InvalidBackoff, what, waits.len(), limits::BACKOFF_LIST_MAX)
+        }
         Backoff::Exponential { base, max } if base.is_zero() || max < base => {
             let rule = "needs a base above 0 and a max not below it";
             Err(Invalid::coded(ErrorCode::InvalidBackoff, "an exponential backoff", rule))
@@ -98,11 +127,11 @@ pub(crate) fn range(what: &'static str, value: u32, allowed: RangeInclusive<u32>
 }
 
 /// Checks that there are not too many.
-pub(crate) fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), Invalid> {
+pub(crate) fn at_most(code: ErrorCode, what: &'static str, count: usize, max: usize) -> Result<(), Invalid> {
     if count <= max {
         return Ok(());
     }
-    Err(Invalid::coded(ErrorCode::TooManyItems, what, format!("must be at most {max}, not {count}")))
+    Err(Invalid::coded(code, what, format!("must be at most {max}, not {count}")))
 }
 
 /// Checks that something is not too large.
@@ -138,10 +167,10 @@ mod tests {
 
     #[test]
     fn limits_hold_at_and_above() {
-        let headers = |count| vec![("a".to_owned(), "b".to_owned()); count];
+        let headers = |count| (0..count).map(|n| (format!("a{n}"), "b".to_owned())).collect();
         assert!(job(|job| job.spec.headers = headers(limits::HEADERS_MAX)).is_ok());
         let many = job(|job| job.spec.headers = headers(limits::HEADERS_MAX + 1));
-        assert_eq!(code(many), ErrorCode::TooManyItems);
+        assert_eq!(code(many), ErrorCode::InvalidHeader);
         let header = |size: usize| vec![("a".to_owned(), "b".repeat(size - 1))];
         assert!(job(|job| job.spec.headers = header(limits::HEADER_BYTES_MAX)).is_ok());
         let large = job(|job| job.spec.headers = header(limits::HEADER_BYTES_MAX + 1));
@@ -158,6 +187,23 @@ mod tests {
         assert!(job(|job| job.spec.backoff = Some(waits(limits::BACKOFF_LIST_MAX))).is_ok());
         for count in [0, limits::BACKOFF_LIST_MAX + 1] {
             assert!(job(|job| job.spec.backoff = Some(waits(count))).is_err());
+        }
+    }
+
+    #[test]
+    fn headers_are_what_http_can_carry() {
+        let with = |headers: &[(&str, &str)]| {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            job(|job| job.spec.headers = headers.iter().map(owned).collect())
+        };
+        assert!(with(&[("Lang", "en\tde"), ("X-Ä".trim_end_matches('Ä'), "ä")]).is_ok());
+        for wrong in [&[("", "a")][..], &[("a b", "a")], &[("a", "b\r\nc: d")], &[("A", "1"), ("a", "2")]] {
+            assert_eq!(code(with(wrong)), ErrorCode::InvalidHeader, "{wrong:?}");
+        }
+        let typed = |text: &str| Payload::Raw { bytes: Default::default(), content_type: text.to_owned() };
+        assert!(job(|job| job.spec.payload = typed("image/png")).is_ok());
+        for wrong in ["", " image/png", "image/\n"] {
+            assert_eq!(code(job(|job| job.spec.payload = typed(wrong))), ErrorCode::InvalidField);
         }
     }
 

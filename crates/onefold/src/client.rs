@@ -47,6 +47,39 @@ impl Onefold {
         Onefold::with_engine(Arc::new(engine), clock)
     }
 
+    /// A store in a directory of this machine, made if there is none. It has this process to
+    /// itself; others may look into its database meanwhile.
+    ///
+    /// # Errors
+    /// [`OpenError`](crate::OpenError): in use by another process, written by a newer version,
+    /// damaged, or not accessible.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with timers.
+    #[cfg(feature = "engine-sqlite")]
+    pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Onefold, crate::OpenError> {
+        use onefold_engine_sqlite::{Options, SqliteEngine};
+        let clock: Arc<dyn Clock> = Arc::new(onefold_runtime::SystemClock::new());
+        let options = Options::new(Arc::clone(&clock), Arc::new(SystemEntropy));
+        let (path, blocking_path) = (path.as_ref().to_owned(), path.as_ref().to_owned());
+        let opened = tokio::task::spawn_blocking(move || SqliteEngine::open(blocking_path, options)).await;
+        let engine = opened.map_err(|died| crate::OpenError::Store { path, reason: died.to_string() })??;
+        Ok(Onefold::with_engine(Arc::new(engine), clock))
+    }
+
+    /// A server's store, such as `http://127.0.0.1:7717`, with the token it asks for, if any.
+    /// `https://` needs the feature `tls`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Invalid`] if this is not the URL of a server, or the token has characters no header can
+    /// carry.
+    #[cfg(feature = "remote")]
+    pub fn connect<'a>(url: &str, token: impl Into<Option<&'a str>>) -> Result<Onefold, Error> {
+        let backend = crate::backend::RemoteBackend::new(url, token.into())?;
+        let clock = Arc::new(onefold_runtime::SystemClock::new());
+        Ok(Onefold::assemble(Arc::new(backend), clock, None))
+    }
+
     /// A store over any engine, served from now on by this process. `clock` is the one the engine
     /// lives by.
     ///

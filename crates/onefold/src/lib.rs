@@ -25,6 +25,8 @@ pub use onefold_core::{
     JobStatus, OnDead, Outcome, Progress, QueueCounts, QueuePatch, QueueSettings, Refusal, State, Timestamp,
     Waiting,
 };
+#[cfg(feature = "engine-sqlite")]
+pub use onefold_engine_sqlite::OpenError;
 pub use payload::{FromPayload, IntoPayload, RawPayload};
 pub use queue::{Queue, Redrive};
 pub use view::{AttemptView, JobList, JobView, KeyView, QueueView, Redriven};

@@ -54,24 +54,23 @@ pub struct JobView {
     pub lost_leases: u32,
     /// Failures plus lost leases that end it.
     pub max_attempts: u32,
-    /// Its attempts that are still kept, oldest first. Lists show at most the latest one.
+    /// The number of its latest attempt; 0 before the first.
+    pub attempt: u32,
+    /// The error of its latest attempt, if that failed.
+    pub error: Option<JobError>,
+    /// Its attempts that are still kept, oldest first. Lists leave them out.
     pub attempts: Vec<AttemptView>,
     /// Adds that were answered with this job.
     pub duplicates: u32,
-    /// Ends that came after their lease was gone, over all attempts shown.
+    /// Ends that came after their lease was gone. Lists leave them out.
     pub late_writes: u32,
     /// What the handler returned: a JSON text. Lists leave it out.
     pub result: Option<Bytes>,
 }
 
 impl JobView {
-    /// The latest attempt.
-    pub fn attempt(&self) -> Option<&AttemptView> {
-        self.attempts.last()
-    }
-
-    /// The error of the latest attempt that failed.
-    pub fn error(&self) -> Option<&JobError> {
+    /// The error of the latest of its attempts that failed.
+    pub fn last_error(&self) -> Option<&JobError> {
         self.attempts.iter().rev().find_map(|attempt| attempt.error.as_ref())
     }
 }

@@ -133,10 +133,10 @@ impl Backend for EngineBackend {
             let before = query.cursor.as_deref().map(parse_cursor).transpose()?;
             let limit = query.limit.unwrap_or(limits::LIST_JOBS_DEFAULT);
             let page = self.engine.list(ListParams { filter: query.filter, limit, before }).await?;
-            let jobs = page.jobs.into_iter().map(|summary| {
-                let attempts = summary.job.attempt.iter().map(attempt_view).collect();
-                view(summary.job, summary.spec, attempts, summary.waiting, None)
-            });
+            let jobs = page
+                .jobs
+                .into_iter()
+                .map(|summary| view(summary.job, summary.spec, Vec::new(), summary.waiting, None));
             Ok(JobList { jobs: jobs.collect(), cursor: page.next.map(|seq| seq.get().to_string()) })
         })
     }
@@ -245,6 +245,8 @@ fn view(
         failures: job.failures,
         lost_leases: job.lost_leases,
         max_attempts: job.max_attempts,
+        attempt: job.attempts(),
+        error: job.attempt.as_ref().and_then(|attempt| attempt.end.as_ref()?.error.clone()),
         duplicates: job.duplicates,
         late_writes: attempts.iter().map(|attempt| attempt.late_success + attempt.late_failure).sum(),
         attempts,

@@ -1,6 +1,8 @@
 //! What the library needs of a store, be it an engine in this process or a server.
 
 mod engine;
+#[cfg(feature = "remote")]
+mod remote;
 
 use bytes::Bytes;
 use onefold_core::{
@@ -9,6 +11,8 @@ use onefold_core::{
 };
 
 pub(crate) use engine::EngineBackend;
+#[cfg(feature = "remote")]
+pub(crate) use remote::RemoteBackend;
 
 use crate::view::{JobList, JobView, KeyView, ListQuery, QueueView, RedriveQuery, Redriven};
 use crate::{Error, RawPayload};

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::backend::Leased;
 use crate::time::{to_ms, to_std};
-use crate::{Error, FromPayload, Invalid, Onefold, check};
+use crate::{Error, ErrorCode, FromPayload, Invalid, Onefold, check};
 use shared::{Config, Shared, Ticket};
 
 pub use context::Context;
@@ -202,7 +202,12 @@ impl Worker {
         if queues.is_empty() {
             return Err(Invalid::value("a worker", "needs at least one queue"));
         }
-        check::at_most("queues of a worker", queues.len(), limits::LEASE_QUEUES_MAX)?;
+        check::at_most(
+            ErrorCode::InvalidField,
+            "queues of a worker",
+            queues.len(),
+            limits::LEASE_QUEUES_MAX,
+        )?;
         if self.concurrency == 0 {
             return Err(Invalid::value("concurrency", "must be at least 1"));
         }

@@ -1,0 +1,182 @@
+//! Requests in the server's words.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use onefold_core::{
+    Backoff, Dedup, DurationMs, End, FreeOn, LeaseParams, NewJob, OnDuplicate, OnMismatch, Payload,
+    QueuePatch, SettleAction, SettleOp, When, limits,
+};
+use onefold_wire::{self as wire, RawValue, Span, Text};
+
+use crate::backend::Outcome;
+use crate::view::RedriveQuery;
+use crate::{Error, Invalid};
+
+fn span(duration: DurationMs) -> Span<'static> {
+    // No duration is that long.
+    Span::Ms(i64::try_from(duration.as_ms()).unwrap_or(i64::MAX))
+}
+
+/// A JSON text that has been checked, or was written by serde.
+fn raw(text: &[u8]) -> Outcome<&RawValue> {
+    let invalid = |error: serde_json::Error| Error::from(Invalid::Unserializable(error.to_string()));
+    serde_json::from_slice(text).map_err(invalid)
+}
+
+/// A job to add, as JSON.
+pub(super) fn new_job(job: &NewJob) -> Outcome<Vec<u8>> {
+    let spec = &job.spec;
+    let (payload, payload_base64, content_type) = match &spec.payload {
+        Payload::Absent => (None, None, None),
+        Payload::Json(text) => (Some(raw(text)?), None, None),
+        Payload::Raw { bytes, content_type } => {
+            let encoded = Text::from(BASE64_STANDARD.encode(bytes));
+            (None, Some(encoded), Some(Text::from(content_type.as_str())))
+        }
+    };
+    let (delay, run_at) = match job.when {
+        When::Now => (None, None),
+        When::After(delay) => (Some(span(delay)), None),
+        When::At(time) => (None, Some(Text::from(time.to_string()))),
+    };
+    let headers = spec.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+    let labels = spec.labels.iter().map(|label| Text::from(label.as_str()));
+    super::text(&wire::NewJob {
+        kind: spec.kind.as_ref().map(|kind| kind.as_str().into()),
+        payload,
+        payload_base64,
+        content_type,
+        key: spec.key.as_ref().map(|key| key.as_str().into()),
+        dedup: dedup(&spec.dedup, job.window_given),
+        delay,
+        run_at,
+        priority: Some(job.priority).filter(|priority| *priority != 0),
+        group: spec.group.as_ref().map(|group| group.as_str().into()),
+        max_attempts: job.max_attempts,
+        backoff: spec.backoff.as_ref().map(backoff),
+        timeout: spec.timeout.map(span),
+        headers: (!spec.headers.is_empty()).then(|| wire::Headers(headers.collect())),
+        labels: (!spec.labels.is_empty()).then(|| labels.collect()),
+        retain: spec.retain.map(span),
+        traceparent: spec.traceparent.as_ref().map(|trace| trace.as_str().into()),
+        ..wire::NewJob::default()
+    })
+}
+
+/// What differs from the default; the echo in the answer is for what was said only.
+fn dedup(dedup: &Dedup, window_given: bool) -> Option<wire::Dedup<'static>> {
+    let words = [
+        ("completed", dedup.free_on.completed),
+        ("dead", dedup.free_on.dead),
+        ("cancelled", dedup.free_on.cancelled),
+    ];
+    let free_on = words.into_iter().filter(|(_, frees)| *frees).map(|(word, _)| Text::from(word));
+    let given = wire::Dedup {
+        window: window_given.then(|| span(dedup.window)),
+        free_on: (dedup.free_on != FreeOn::default()).then(|| free_on.collect()),
+        until: None,
+        on_duplicate: (dedup.on_duplicate != OnDuplicate::Return)
+            .then(|| Text::from(dedup.on_duplicate.as_str())),
+        on_mismatch: (dedup.on_mismatch != OnMismatch::Reject)
+            .then(|| Text::from(dedup.on_mismatch.as_str())),
+        version: dedup.version,
+        max_delay: dedup.max_delay.map(span),
+    };
+    (window_given || *dedup != Dedup { window: dedup.window, ..Dedup::default() }).then_some(given)
+}
+
+fn backoff(backoff: &Backoff) -> wire::Backoff<'static> {
+    match backoff {
+        Backoff::Exponential { base, max } => {
+            wire::Backoff::Exponential { base: span(*base), max: span(*max) }
+        }
+        Backoff::Fixed(wait) => wire::Backoff::Fixed(span(*wait)),
+        Backoff::List(waits) => wire::Backoff::List(waits.iter().copied().map(span).collect()),
+    }
+}
+
+/// A call for jobs.
+pub(super) fn lease(params: &LeaseParams) -> wire::LeaseRequest<'_> {
+    wire::LeaseRequest {
+        queues: params.queues.iter().map(|queue| queue.as_str().into()).collect(),
+        max: Some(params.max.min(limits::LEASE_JOBS_MAX)),
+        wait: Some(span(params.wait)),
+        lease: Some(span(params.lease)),
+        worker: Some(params.worker.as_str().into()),
+        fair: params.fair.then_some(true),
+        poll_id: params.poll.map(|poll| Text::from(format!("{poll:016x}"))),
+    }
+}
+
+/// Operations of a settle, as JSON.
+pub(super) fn settle(ops: &[SettleOp]) -> Outcome<Vec<u8>> {
+    let ops = ops.iter().map(settle_op).collect::<Outcome<Vec<_>>>()?;
+    super::text(&wire::SettleRequest { ops })
+}
+
+fn settle_op(op: &SettleOp) -> Outcome<wire::SettleOp<'_>> {
+    let (id, token) = (op.id.to_string(), op.token.get());
+    Ok(match &op.action {
+        SettleAction::End(End::Complete { result }) => {
+            wire::SettleOp::complete(id, token, result.as_deref().map(raw).transpose()?)
+        }
+        SettleAction::End(End::Fail { error, retryable, retry_in }) => {
+            let error = wire::OpError {
+                message: error.message.as_str().into(),
+                kind: error.kind.as_deref().map(Text::from),
+                retryable: (!retryable).then_some(false),
+            };
+            wire::SettleOp::fail(id, token, error, retry_in.map(span))
+        }
+        SettleAction::End(End::Snooze { delay }) => wire::SettleOp::snooze(id, token, span(*delay)),
+        SettleAction::End(End::Release) => wire::SettleOp::release(id, token),
+        SettleAction::Extend(lease) => wire::SettleOp::extend(id, token, span(*lease)),
+        SettleAction::Progress(progress) => {
+            wire::SettleOp::progress(id, token, progress.percent, progress.message.as_deref().map(Text::from))
+        }
+        SettleAction::Checkpoint(value) => wire::SettleOp::checkpoint(id, token, raw(value)?),
+        SettleAction::Log(lines) => {
+            wire::SettleOp::log(id, token, lines.iter().map(|line| line.as_str().into()).collect())
+        }
+    })
+}
+
+/// Which jobs to run again.
+pub(super) fn redrive(query: &RedriveQuery) -> wire::RedriveRequest<'static> {
+    wire::RedriveRequest {
+        states: Some(query.states.iter().map(|state| state.as_str().into()).collect()),
+        limit: query.limit,
+        filter: None,
+        accept_duplicates: query.accept_duplicates.then_some(true),
+    }
+}
+
+/// A change of a queue's settings.
+pub(super) fn queue_patch(patch: &QueuePatch) -> wire::QueuePatch<'static> {
+    let time = |wish: Option<Option<DurationMs>>| wish.map(|wish| wish.map(span));
+    let group_policy = wire::GroupPolicy {
+        head: patch.group_head.map(|wish| wish.map(|head| head.as_str().into())),
+        on_dead: patch.on_dead.map(|wish| wish.map(|on_dead| on_dead.as_str().into())),
+    };
+    let retry = wire::Retry {
+        max_attempts: patch.max_attempts,
+        backoff: patch.backoff.as_ref().map(|wish| wish.as_ref().map(backoff)),
+    };
+    let retention = wire::Retention {
+        completed: time(patch.retain_completed),
+        cancelled: time(patch.retain_cancelled),
+        dead: time(patch.retain_dead),
+    };
+    wire::QueuePatch {
+        paused: patch.paused,
+        concurrency: patch.concurrency,
+        rate: None,
+        group_policy: (patch.group_head.is_some() || patch.on_dead.is_some()).then_some(Some(group_policy)),
+        retry: (patch.max_attempts.is_some() || patch.backoff.is_some()).then_some(Some(retry)),
+        dedup_window: time(patch.dedup_window),
+        retention: (patch.retain_completed.is_some()
+            || patch.retain_cancelled.is_some()
+            || patch.retain_dead.is_some())
+        .then_some(Some(retention)),
+    }
+}
