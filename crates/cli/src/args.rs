@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::backup::{BackupArgs, RestoreArgs};
 use crate::config::ServeArgs;
+use crate::doctor::DoctorArgs;
+use crate::look::{JobArgs, JobsArgs, QueuesArgs};
+use crate::manage::{CancelArgs, DeleteArgs, QueueArgs, RedriveArgs, RetryArgs};
 
 /// A durable job queue: many deliveries, one effect.
 #[derive(Debug, Parser)]
@@ -36,6 +40,39 @@ pub(crate) enum Command {
     /// Run a server
     #[command(after_help = SERVE)]
     Serve(ServeArgs),
+    /// List jobs, newest first
+    #[command(after_help = JOBS)]
+    Jobs(JobsArgs),
+    /// Show everything about a job: every attempt, why it ran again, why it is not running
+    #[command(after_help = JOB)]
+    Job(JobArgs),
+    /// List queues and what they hold
+    #[command(after_help = QUEUES)]
+    Queues(QueuesArgs),
+    /// Hand out no more jobs of a queue; what runs goes on
+    Pause(QueueArgs),
+    /// Hand out jobs of a paused queue again
+    Resume(QueueArgs),
+    /// Cancel jobs
+    #[command(after_help = CANCEL)]
+    Cancel(CancelArgs),
+    /// Make dead, cancelled or retrying jobs run again now
+    #[command(after_help = RETRY)]
+    Retry(RetryArgs),
+    /// Delete finished jobs; their keys stay held for the rest of their window
+    Delete(DeleteArgs),
+    /// Make the dead jobs of a queue run again
+    #[command(after_help = REDRIVE)]
+    Redrive(RedriveArgs),
+    /// Check the data directory, the machine and the server, and say what to do
+    #[command(after_help = DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Write a consistent copy of the store, beside running work
+    #[command(after_help = BACKUP)]
+    Backup(BackupArgs),
+    /// Put a backup where a server will find it
+    #[command(after_help = RESTORE)]
+    Restore(RestoreArgs),
 }
 
 const SERVE: &str = "\
@@ -46,3 +83,69 @@ Examples:
 
 Prints one line with its URL once it serves. SIGTERM or SIGINT: hands out no more jobs, answers what
 is in progress and exits with 0; a second signal ends it at once. Leases that are held go on.";
+
+const JOBS: &str = "\
+Examples:
+  onefold jobs --queue invoices
+  onefold jobs --state dead,retrying --since 1h
+  onefold jobs --queue invoices --key order-17
+  onefold jobs --data ./onefold-data --all --json | jq -r '.jobs[].id'
+
+States: scheduled, available, running, retrying, completed, dead, cancelled.";
+
+const JOB: &str = "\
+Examples:
+  onefold job job_01a1fe047dc070008000000000000007
+  onefold job job_01a1fe047dc070008000000000000007 --json
+  onefold job job_01a1fe047dc070008000000000000007 --data ./onefold-data";
+
+const QUEUES: &str = "\
+Examples:
+  onefold queues
+  onefold queues --data ./onefold-data --json
+
+A queue's jobs are conserved: accepted = scheduled + available + running + retrying + completed + dead +
+cancelled + purged.";
+
+const CANCEL: &str = "\
+Examples:
+  onefold cancel job_01a1fe047dc070008000000000000007
+  onefold cancel --force job_01a1fe047dc070008000000000000007
+
+A job that does not run is cancelled at once. A running one is asked to stop: its worker hears of it with
+its next heartbeat, and if it completes all the same, that counts. --force revokes its lease at once.";
+
+const RETRY: &str = "\
+Examples:
+  onefold retry job_01a1fe047dc070008000000000000007
+
+The job keeps its id and key, gets new budgets, and its attempt numbers go on.";
+
+const REDRIVE: &str = "\
+Examples:
+  onefold redrive invoices --dry-run
+  onefold redrive invoices --kind charge --since 1d
+  onefold redrive invoices --state dead,cancelled --limit 100";
+
+const DOCTOR: &str = "\
+Examples:
+  onefold doctor
+  onefold doctor --data /var/lib/onefold --json
+
+Reads the whole store, which takes some seconds for each million jobs; safe beside a running server.
+Exit code 1 if a line says FAIL.";
+
+const BACKUP: &str = "\
+Examples:
+  onefold backup monday.db
+  onefold backup monday.db --data ./onefold-data        without a server, or beside it";
+
+const RESTORE: &str = "\
+Examples:
+  onefold restore monday.db
+  onefold restore monday.db --data ./elsewhere
+  onefold restore monday.db --force --token-at-least 1882473431040000
+
+Stop the server first. The backup is copied, checked and put in place at once. Fencing tokens go on growing,
+because a store that is opened hands out none below unix seconds x 2^20; only if the clock was set back since
+the backup must they be told where to start.";

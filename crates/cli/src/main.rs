@@ -1,11 +1,19 @@
 //! The `onefold` binary: the server, and everything one does with it from a shell.
 
 mod args;
+mod backup;
+mod client;
 mod config;
+mod doctor;
 mod failure;
 mod logging;
+mod look;
+mod manage;
 mod output;
+mod progress;
 mod serve;
+mod table;
+mod time;
 
 use std::process::ExitCode;
 
@@ -32,7 +40,26 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let output = Output { json: cli.json };
     match cli.command {
         Command::Serve(args) => serve::run(config.serve(args).map_err(Failure::usage)?, output),
+        Command::Jobs(args) => block_on(look::jobs(args, &config, output)),
+        Command::Job(args) => block_on(look::job(args, &config, output)),
+        Command::Queues(args) => block_on(look::queues(args, &config, output)),
+        Command::Pause(args) => block_on(manage::pause(args, true, &config, output)),
+        Command::Resume(args) => block_on(manage::pause(args, false, &config, output)),
+        Command::Cancel(args) => block_on(manage::cancel(args, &config, output)),
+        Command::Retry(args) => block_on(manage::retry(args, &config, output)),
+        Command::Delete(args) => block_on(manage::delete(args, &config, output)),
+        Command::Doctor(args) => block_on(doctor::doctor(args, &config, output)),
+        Command::Backup(args) => block_on(backup::backup(args, &config, output)),
+        Command::Restore(args) => backup::restore(args, &config, output),
+        Command::Redrive(args) => block_on(manage::redrive(args, &config, output)),
     }
+}
+
+/// Runs a command that is mostly waiting for answers.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    runtime.block_on(command)
 }
 
 /// The runtime of a command: as many threads as the machine has cores.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use onefold_core::{Clock, Engine};
 use onefold_engine_sqlite::{Options, SqliteEngine};
 use onefold_runtime::{Health, Phase, Runtime, SystemClock, SystemEntropy};
-use onefold_server::AppState;
+use onefold_server::ServeError;
+use onefold_server::accept::{AcceptLimits, Drained, raise_descriptor_limit};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,8 +20,8 @@ use crate::failure::Failure;
 use crate::logging;
 use crate::output::Output;
 
-/// Files a server may want to have open: connections above all.
-const DESCRIPTORS_WANTED: u64 = 1 << 20;
+/// Files a server may want to have open: a connection each, and its own.
+const DESCRIPTORS_WANTED: u64 = 16_384;
 
 /// What is printed once the server serves, as JSON.
 #[derive(Serialize)]
@@ -31,7 +32,9 @@ struct Started<'a> {
 
 pub(crate) fn run(settings: ServeSettings, output: Output) -> Result<(), Failure> {
     logging::start(&settings.log, settings.log_format)?;
-    raise_descriptor_limit();
+    if let Err(error) = raise_descriptor_limit(DESCRIPTORS_WANTED) {
+        tracing::warn!(%error, "the limit of open files could not be raised: fewer connections at once");
+    }
     let runtime = crate::runtime()?;
     let served = runtime.block_on(serve(settings, output));
     // Nothing worth waiting for is left: what was acknowledged is durable.
@@ -57,42 +60,40 @@ async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
     })?;
     let address = listener.local_addr().map_err(Failure::failed)?;
     let mut signals = Signals::catch()?;
-    let runtime = Runtime::start(Arc::clone(&engine), Arc::clone(&clock));
-    let state = AppState::new(engine, clock, server_config(&settings)?, runtime.watch_health());
+    let runtime = Runtime::start(engine, Arc::clone(&clock));
     let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    let mut server = tokio::spawn(onefold_server::serve(state, listener, stopped));
+    let server =
+        onefold_server::serve(&runtime, clock, server_config(&settings)?, listener, stop.cancelled());
+    tokio::pin!(server);
     let mut health = runtime.watch_health();
-    let started = async {
+    let until_it_fails = async {
         let _ = health.wait_for(|health| health.phase != Phase::Starting).await;
         announce(address, &settings.data, output)?;
-        failed(&mut health).await
+        Err(why_it_failed(&mut health).await)
     };
-    let why = tokio::select! {
+    let outcome = tokio::select! {
         name = signals.next() => {
             tracing::info!(signal = name, "stopping: no more leases; requests in progress are answered");
             Ok(())
         }
-        why = started => Err(why.err().unwrap_or(Failure::Told)),
-        ended = &mut server => Err(broken(ended)),
+        failed = until_it_fails => failed,
+        ended = &mut server => return Err(broken(ended)),
     };
-    let _ = runtime.drain().await;
     stop.cancel();
-    if !server.is_finished() {
-        tokio::select! {
-            ended = &mut server => if let Ok(Err(error)) = ended { return Err(broken(Ok(Err(error)))); },
-            name = signals.next() => {
-                return Err(Failure::failed(format!("ended by a second signal, {name}, before all requests were answered")));
-            }
+    tokio::select! {
+        drained = &mut server => drained.map(drop).map_err(|error| broken(Err(error)))?,
+        name = signals.next() => {
+            let told = format!("ended by a second signal, {name}, before all requests were answered");
+            return Err(Failure::failed(told));
         }
     }
     match runtime.stop().await {
         Ok(()) => tracing::info!("stopped"),
         Err(error) => {
-            tracing::error!(%error, "the store could not be closed cleanly; nothing acknowledged is lost")
+            tracing::error!(%error, "the store was not closed cleanly; nothing acknowledged is lost")
         }
     }
-    why
+    outcome
 }
 
 async fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, Failure> {
@@ -125,6 +126,7 @@ fn server_config(settings: &ServeSettings) -> Result<onefold_server::Config, Fai
         token,
         payload_bytes_max: settings.payload_limit,
         backup_dir: Some(settings.data.clone()),
+        accept: AcceptLimits { drain_timeout: settings.drain_timeout.into(), ..AcceptLimits::default() },
         ..onefold_server::Config::default()
     })
 }
@@ -138,21 +140,17 @@ fn announce(address: SocketAddr, data: &Path, output: Output) -> Result<(), Fail
 }
 
 /// Returns once the store can serve no more.
-async fn failed(health: &mut watch::Receiver<Health>) -> Result<(), Failure> {
+async fn why_it_failed(health: &mut watch::Receiver<Health>) -> Failure {
     let over = health.wait_for(|health| health.phase.is_over()).await;
     match over.map(|health| health.phase.clone()) {
-        Ok(Phase::Failed(error)) => Err(Failure::failed(error)),
-        Ok(_) | Err(_) => Err(Failure::failed("the store stopped by itself; start the server again")),
+        Ok(Phase::Failed(error)) => Failure::failed(error),
+        Ok(_) | Err(_) => Failure::failed("the store stopped by itself; start the server again"),
     }
 }
 
-fn broken(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Failure {
-    let why = match ended {
-        Ok(Ok(())) => "it stopped by itself".to_owned(),
-        Ok(Err(error)) => error.to_string(),
-        Err(died) => died.to_string(),
-    };
-    Failure::failed(format!("the server cannot go on: {why}; start it again"))
+fn broken(ended: Result<Drained, ServeError>) -> Failure {
+    let why = ended.map_or_else(|error| error.to_string(), |_| "it stopped by itself".to_owned());
+    Failure::failed(format!("the server cannot go on: {why}"))
 }
 
 /// SIGTERM and SIGINT.
@@ -172,20 +170,6 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-/// Connections need file descriptors; the usual soft limit of 1,024 is there for programs that
-/// use `select`.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(DESCRIPTORS_WANTED, |hard| hard.min(DESCRIPTORS_WANTED));
-    if limit.current.is_some_and(|soft| soft < wanted) {
-        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files could not be raised");
         }
     }
 }

@@ -125,14 +125,19 @@ pub(crate) struct ServeSettings {
 /// The settings of commands that talk to a server.
 pub(crate) struct RemoteSettings {
     pub(crate) url: ServerUrl,
+    /// Whether the URL was given, and is not just the default.
+    pub(crate) named: bool,
     pub(crate) token: Option<Token>,
 }
 
 /// The sources of settings.
 pub(crate) struct Config {
     file: ConfigFile,
-    env: Box<dyn Fn(&str) -> Option<OsString>>,
+    env: Env,
 }
+
+/// Looks up a variable.
+type Env = Box<dyn Fn(&str) -> Option<OsString>>;
 
 impl Config {
     /// Reads the file named by the flag or the variable, or `onefold.toml` if there is one.
@@ -167,8 +172,9 @@ impl Config {
     }
 
     pub(crate) fn remote(&self, args: RemoteArgs) -> Result<RemoteSettings, ConfigError> {
-        let url = self.pick(&URL, args.url)?.unwrap_or_default();
-        Ok(RemoteSettings { url, token: self.token(args.token.as_ref())? })
+        let url = self.pick(&URL, args.url)?;
+        let named = url.is_some();
+        Ok(RemoteSettings { url: url.unwrap_or_default(), named, token: self.token(args.token.as_ref())? })
     }
 
     pub(crate) fn data(&self, args: DataArgs) -> Result<PathBuf, ConfigError> {

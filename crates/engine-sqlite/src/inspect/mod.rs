@@ -81,8 +81,11 @@ impl Inspector {
         Inspector::open_file(&open::database_path(dir), dir)
     }
 
-    /// Opens a database file; `named` is what messages call it.
-    fn open_file(database: &Path, named: &Path) -> Result<Inspector, OpenError> {
+    /// Opens a database file, such as a backup; `named` is what messages call it.
+    ///
+    /// # Errors
+    /// [`OpenError`], with what to do about it.
+    pub fn open_file(database: &Path, named: &Path) -> Result<Inspector, OpenError> {
         match std::fs::metadata(database) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(OpenError::NoStore(named.to_owned()));
