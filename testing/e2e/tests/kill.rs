@@ -1,0 +1,149 @@
+//! Kill -9 for real: the release binary under load, killed at random, also while it recovers. Afterwards everything
+//! is compared with what clients were told. The power going off is another matter: see `testing/crash`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
+
+#[path = "kill/clients.rs"]
+mod clients;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clients::{Habit, Load};
+use onefold_e2e::{
+    Client, Gate, Rng, Server, Told, all_jobs, counts, job, long, now, seed, sum_of_states, until,
+};
+use serde_json::Value;
+
+const PRODUCERS: u64 = 8;
+const WORKERS: u64 = 8;
+/// Of the workers: those that hold short leases too long.
+const SLOPPY: u64 = 2;
+const KILLS: u64 = 20;
+/// Of the kills: those that hit a server that has just been started.
+const EARLY_KILLS: u64 = 6;
+const ACKNOWLEDGED: u64 = 50_000;
+const STALE: u64 = 100;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// I1–I6 under SIGKILL: nothing acknowledged is lost, no key has two jobs, no token repeats or goes back, no
+/// accepted completion is undone, old tokens are refused and leave evidence, counts are conserved.
+#[test]
+fn what_clients_were_told_is_so_after_any_number_of_sigkills() {
+    let seed = seed("kill");
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&dir.path().join("data"));
+    let (gate, told, started) = (Gate::new(), Told::new(), now());
+    let load = Load::new(server.address(), &gate, &told, seed);
+    gate.set_serving(true);
+    let (mut kills, mut early) = (0, 0);
+    std::thread::scope(|threads| {
+        let producers: Vec<_> =
+            (0..PRODUCERS).map(|number| threads.spawn(move || load.produce(number, None))).collect();
+        for number in 0..WORKERS {
+            let habit = if number < SLOPPY { Habit::Sloppy } else { Habit::Careful };
+            threads.spawn(move || load.work(number, habit));
+        }
+        let mut random = Rng::new(seed, 1_000);
+        let enough = || told.acknowledged() >= ACKNOWLEDGED * long() && told.stale() >= STALE * long();
+        while !(enough() && kills >= KILLS * long() && early >= EARLY_KILLS * long()) {
+            assert!(
+                now() - started < PATIENCE * u32::try_from(long()).unwrap(),
+                "the load makes no progress"
+            );
+            gate.pause(Duration::from_millis(random.within(100..1_500)));
+            gate.set_serving(false);
+            server.kill();
+            kills += 1;
+            if random.one_in(3) {
+                for _ in 0..random.within(1..4) {
+                    server.spawn();
+                    gate.pause(Duration::from_millis(random.within(0..12)));
+                    server.kill();
+                    early += 1;
+                    kills += 1;
+                }
+            }
+            server.restart();
+            gate.set_serving(true);
+        }
+        load.stop_producing();
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        let mut client = server.client();
+        until("all jobs to be finished", PATIENCE, || {
+            unfinished(&counts(&mut client, "load")).eq(&0).then_some(())
+        });
+        gate.finish();
+    });
+    let finished_after = now() - started;
+    server.restart();
+    let jobs = in_full(&server, "load");
+    told.compare(&jobs);
+    let counts = counts(&mut server.client(), "load");
+    assert_eq!(counts["accepted"], told.keys(), "I2: accepted is not what producers were told: {counts}");
+    assert_eq!(sum_of_states(&counts), told.keys(), "I2: jobs went missing: {counts}");
+    eprintln!(
+        "kill: {kills} SIGKILLs, {early} of them while starting; {} acknowledged writes, {} stale ends, {} jobs, {} \
+         repeats, {} dead; load {finished_after:.1?}, comparison {:.1?}",
+        told.acknowledged(),
+        told.stale(),
+        told.keys(),
+        told.duplicates(),
+        counts["dead"],
+        now() - started - finished_after,
+    );
+    assert_eq!(server.terminate().0.code(), Some(0));
+}
+
+/// Without faults, N accepted jobs are N deliveries: none is lost, and none is run twice.
+#[test]
+fn without_faults_every_job_is_delivered_once() {
+    let seed = seed("no faults");
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"));
+    let (gate, told) = (Gate::new(), Told::new());
+    let load = Load::new(server.address(), &gate, &told, seed);
+    gate.set_serving(true);
+    std::thread::scope(|threads| {
+        let producers: Vec<_> =
+            (0..PRODUCERS).map(|number| threads.spawn(move || load.produce(number, Some(500)))).collect();
+        for number in 0..WORKERS {
+            threads.spawn(move || load.work(number, Habit::Completing));
+        }
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        let mut client = server.client();
+        until("all jobs to be finished", PATIENCE, || {
+            unfinished(&counts(&mut client, "load")).eq(&0).then_some(())
+        });
+        gate.finish();
+    });
+    let jobs = in_full(&server, "load");
+    told.compare(&jobs);
+    let deliveries: u64 = jobs.iter().map(|job| job["attempts"].as_array().unwrap().len() as u64).sum();
+    assert_eq!((told.leases(), deliveries, told.completed()), (told.keys(), told.keys(), told.keys()));
+    assert_eq!(told.stale(), 0);
+}
+
+fn unfinished(counts: &Value) -> u64 {
+    ["scheduled", "available", "running", "retrying"]
+        .iter()
+        .map(|state| counts[*state].as_u64().unwrap())
+        .sum()
+}
+
+/// All jobs of a queue with their history, asked for by several clients.
+fn in_full(server: &Server, queue: &str) -> Vec<Value> {
+    let (address, listed) = (server.address(), all_jobs(&mut server.client(), queue));
+    let next = AtomicU64::new(0);
+    let read = || {
+        let (mut client, mut jobs) = (Client::new(address), Vec::new());
+        while let Some(listed) = listed.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap()) {
+            jobs.push(job(&mut client, listed["id"].as_str().unwrap()));
+        }
+        jobs
+    };
+    std::thread::scope(|threads| {
+        let readers: Vec<_> = (0..WORKERS).map(|_| threads.spawn(read)).collect();
+        readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect()
+    })
+}
