@@ -27,6 +27,9 @@ pub struct Args {
     /// Measured time.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
+    /// Stop after so many jobs instead: the same work every time, for counting instructions.
+    #[arg(long)]
+    jobs: Option<usize>,
     /// Data directory, emptied first.
     #[arg(long, default_value = "target/bench/engine")]
     dir: PathBuf,
@@ -142,7 +145,11 @@ pub fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         let mut spent = Duration::ZERO;
         let mut adds = Vec::new();
         let cpu_before = writer_cpu_ms();
-        while spent < Duration::from_secs(args.seconds) {
+        let over = |done: usize, spent: Duration| match args.jobs {
+            Some(jobs) => done >= jobs,
+            None => spent >= Duration::from_secs(args.seconds),
+        };
+        while !over(done, spent) {
             jobs.push_back(load.batch(args.batch)?);
             let started = Instant::now();
             load.add(jobs.pop_front().unwrap_or_default()).await?;

@@ -1,6 +1,6 @@
 -- Schema version 1 of the embedded store. Every table carries the prefix onefold_.
 -- Times are unix milliseconds. `seq` is the sequence inside a job's id. Written only by the one
--- writer thread; anybody may read. For people: the views onefold_job_list and onefold_attempt_list.
+-- writer thread; anybody may read. For people: the view onefold_job_list.
 
 -- One row: the numbers that only grow.
 CREATE TABLE onefold_meta (
@@ -24,44 +24,18 @@ CREATE TABLE onefold_queues (
 CREATE UNIQUE INDEX onefold_queues_by_name ON onefold_queues (ns, name) WHERE deleted_at IS NULL;
 
 -- Where a job stands. state: 1 scheduled 2 available 3 running 4 retrying 5 completed 6 dead 7 cancelled.
--- The a_ columns are the latest attempt; earlier ones are in onefold_attempts.
+-- The rest, the latest attempt included, is packed in `body`; earlier attempts are in onefold_attempts.
 CREATE TABLE onefold_jobs (
     seq             INTEGER PRIMARY KEY,
     created_at      INTEGER NOT NULL,
     queue           INTEGER NOT NULL,
     state           INTEGER NOT NULL CHECK (state BETWEEN 1 AND 7),
-    reason          INTEGER,
     priority        INTEGER NOT NULL,
     run_at          INTEGER NOT NULL,
-    max_attempts    INTEGER NOT NULL,
-    failures        INTEGER NOT NULL,
-    lost_leases     INTEGER NOT NULL,
-    recent_losses   BLOB,
-    retry_until     INTEGER,
-    cancel          INTEGER NOT NULL,
-    finished_at     INTEGER,
+    finished_at     INTEGER CHECK ((finished_at IS NOT NULL) = (state >= 5)),
     group_order     INTEGER,
-    duplicates      INTEGER NOT NULL,
-    mismatches      INTEGER NOT NULL,
     retain          INTEGER,
-    a_number        INTEGER,
-    a_token         INTEGER,
-    a_worker        TEXT,
-    a_started_at    INTEGER,
-    a_lease         INTEGER,
-    a_lease_until   INTEGER,
-    a_deadline      INTEGER,
-    a_poll          INTEGER,
-    a_ended_at      INTEGER,
-    a_outcome       INTEGER,
-    a_end_state     INTEGER,
-    a_content       INTEGER,
-    a_rest          TEXT,                  -- JSON: error, progress, log, late writes
-    crc             INTEGER NOT NULL,
-    pad             BLOB,                  -- keeps the row's size, so that an update never moves it
-    CHECK ((finished_at IS NOT NULL) = (state >= 5)),
-    CHECK ((reason IS NOT NULL) = (state = 6)),
-    CHECK (state <> 3 OR (a_token IS NOT NULL AND a_ended_at IS NULL))
+    body            BLOB NOT NULL          -- CRC-32 of the row, version, fields; padded: see rows/job.rs
 ) STRICT;
 
 -- What was asked for. Changed only before the first start.
@@ -190,13 +164,11 @@ SELECT printf('job_%012x7000%016x', j.created_at, j.seq | (-9223372036854775807 
        q.name AS queue,
        CASE j.state WHEN 1 THEN 'scheduled' WHEN 2 THEN 'available' WHEN 3 THEN 'running'
                     WHEN 4 THEN 'retrying' WHEN 5 THEN 'completed' WHEN 6 THEN 'dead' ELSE 'cancelled' END AS state,
-       CASE j.reason WHEN 1 THEN 'attempts' WHEN 2 THEN 'permanent' WHEN 3 THEN 'crash_loop'
-                     WHEN 4 THEN 'expired' WHEN 5 THEN 'indeterminate' END AS reason,
-       s.kind, s.key, s.grp AS "group", j.priority, j.failures, j.lost_leases, j.max_attempts,
+       s.kind, s.key, s.grp AS "group", j.priority,
        strftime('%FT%TZ', j.created_at / 1000, 'unixepoch') AS created_at,
        strftime('%FT%TZ', j.run_at / 1000, 'unixepoch') AS run_at,
        strftime('%FT%TZ', j.finished_at / 1000, 'unixepoch') AS finished_at,
-       j.a_number AS attempt, j.a_token AS fencing_token, j.a_worker AS worker
+       CASE s.payload_form WHEN 1 THEN CAST(s.payload AS TEXT) END AS payload
 FROM onefold_jobs j
 JOIN onefold_queues q ON q.id = j.queue
 LEFT JOIN onefold_specs s ON s.seq = j.seq;

@@ -4,6 +4,7 @@ use onefold_core::{DeadReason, EventKind, JobId, Seq, StoreEvent, Timestamp};
 
 use crate::error::{StoreError, StoreResult};
 use crate::rows::{event_code, event_of, reason_code, reason_of};
+use crate::varint::{get, put, unzigzag, zigzag};
 
 /// An event about to be stored.
 #[derive(Debug, Clone, Copy)]
@@ -60,16 +61,19 @@ pub(crate) fn read(
     let mut rest = bytes;
     let mut events = Vec::new();
     while !rest.is_empty() {
-        let kind = event_of(get(&mut rest)? as i64)?;
-        let queue = get(&mut rest)? as i64;
-        let seq = get(&mut rest)?;
+        let kind = event_of(get(&mut rest).ok_or_else(damaged)? as i64)?;
+        let queue = get(&mut rest).ok_or_else(damaged)? as i64;
+        let seq = get(&mut rest).ok_or_else(damaged)?;
         let (mut job, mut attempt, mut reason) = (None, None, None);
         if seq > 0 {
-            let created = at.as_unix_ms().checked_sub(unzigzag(get(&mut rest)?)).ok_or_else(damaged)?;
+            let created = at
+                .as_unix_ms()
+                .checked_sub(unzigzag(get(&mut rest).ok_or_else(damaged)?))
+                .ok_or_else(damaged)?;
             let created = Timestamp::from_unix_ms(created).ok_or_else(damaged)?;
             job = Some(JobId::new(created, Seq::new(seq).ok_or_else(damaged)?));
-            attempt = Some(get(&mut rest)? as u32).filter(|number| *number > 0);
-            let code = get(&mut rest)?;
+            attempt = Some(get(&mut rest).ok_or_else(damaged)? as u32).filter(|number| *number > 0);
+            let code = get(&mut rest).ok_or_else(damaged)?;
             reason = if code == 0 { None } else { Some(reason_of(code as i64)?) };
         }
         let queue = queue_name(queue).ok_or_else(damaged)?;
@@ -88,35 +92,6 @@ pub(crate) fn read(
 
 fn damaged() -> StoreError {
     StoreError::corrupt("a stored event cannot be read".to_owned())
-}
-
-fn put(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-fn get(bytes: &mut &[u8]) -> StoreResult<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first().ok_or_else(damaged)?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(damaged())
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

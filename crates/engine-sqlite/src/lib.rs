@@ -16,6 +16,7 @@ mod sets;
 mod shared;
 mod statements;
 mod stats;
+mod varint;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -16,11 +16,11 @@ macro_rules! statements {
 }
 
 statements! {
-    job_numbers, job_retention, job_finished, ledger_delete_queue, attempt_insert, attempt_select, attempts_delete, checkpoint_put, checkpoint_select, checkpoints_delete,
+    job_numbers, job_retention, ledger_delete_queue, attempt_insert, attempt_select, attempts_delete, checkpoint_put, checkpoint_select, checkpoints_delete,
     event_insert, event_retire, evidence_delete, evidence_last, evidence_put, group_delete, group_names, group_put,
-    group_select, job_insert, job_range, job_select, job_update, jobs_delete, ledger_delete,
+    group_select, job_insert, job_select, job_update, jobs_delete, ledger_delete,
     ledger_head, ledger_insert, ledger_select, meta_update, queue_bury, queue_forget, queue_insert,
     queue_update, receipt_put, receipt_retire, receipt_select, result_put, result_select, results_delete,
-    retention_delete, retention_put, set_delete, set_put, setting_put, setting_select, spec_insert, spec_select,
-    specs_delete, timer_delete, timer_next_bucket, timer_put, timer_scan, evidence_select,
+    retention_delete, retention_put, set_delete, set_put, setting_put, setting_select, spec_insert, spec_update, spec_select,
+    specs_delete, timer_delete, timer_put, timer_scan, evidence_select,
 }

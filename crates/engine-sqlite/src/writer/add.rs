@@ -62,7 +62,7 @@ impl Store<'_> {
         let Some(row) = self.held(SPACE_JOB, queue, &key)? else { return self.insert(queue, new).map(Ok) };
         let existing = row.hold.job;
         let fingerprint = new.spec.fingerprint.clone().unwrap_or_else(|| row.hold.fingerprint.clone());
-        let (not_started, version) = self.holder(existing)?;
+        let (not_started, version) = self.holder(existing, new.spec.dedup.version.is_some())?;
         match decide_repeat(&new.spec.dedup, &fingerprint, Holder { hold: &row.hold, not_started, version }) {
             RepeatDecision::Return => self.duplicate(queue, existing, None).map(Ok),
             RepeatDecision::ReturnNotReplaced => self.duplicate(queue, existing, Some(false)).map(Ok),
@@ -76,11 +76,11 @@ impl Store<'_> {
         }
     }
 
-    /// Whether the holder of a key has not started, and its version.
-    fn holder(&mut self, id: JobId) -> StoreResult<(bool, Option<u64>)> {
+    /// Whether the holder of a key has not started, and its version if that is wanted.
+    fn holder(&mut self, id: JobId, version_wanted: bool) -> StoreResult<(bool, Option<u64>)> {
         let Some(mut entry) = self.take_id(id)? else { return Ok((false, None)) };
         let not_started = entry.job.not_started();
-        let version = if not_started {
+        let version = if version_wanted {
             let spec = self.spec(&mut entry)?;
             let version = spec.dedup.version;
             entry.spec = Some(spec);
@@ -189,7 +189,7 @@ impl Store<'_> {
         let mut spec = JobSpec { key: old.key.clone(), group: old.group.clone(), ..new.spec };
         spec.dedup.version = spec.dedup.version.or(old.dedup.version);
         spec.fingerprint = Some(fingerprint.clone());
-        crate::rows::write_spec(&mut self.stmts.spec_insert, id.seq(), &spec)?;
+        crate::rows::write_spec(&mut self.stmts.spec_update, id.seq(), &spec)?;
         if let Some(key) = &spec.key {
             let until = created_at.saturating_add(spec.dedup.window);
             self.rehold(queue, key, Hold { job: id, fingerprint, until, free_on: spec.dedup.free_on })?;
@@ -270,7 +270,7 @@ impl Store<'_> {
             }
             None => match self.held(SPACE_JOB, queue, key)? {
                 Some(row) => {
-                    let (not_started, version) = self.holder(row.hold.job)?;
+                    let (not_started, version) = self.holder(row.hold.job, true)?;
                     (row.hold, not_started, version)
                 }
                 None => {

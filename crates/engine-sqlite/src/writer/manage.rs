@@ -139,7 +139,7 @@ impl Store<'_> {
         if let Some(labels) = &edit.labels {
             let mut spec = self.spec(&mut entry)?;
             spec.labels.clone_from(labels);
-            rows::write_spec(&mut self.stmts.spec_insert, id.seq(), &spec)?;
+            rows::write_spec(&mut self.stmts.spec_update, id.seq(), &spec)?;
             entry.spec = Some(spec);
         }
         let edited = self.change(&mut entry, Some(Event::Rescheduled), |job, _, _, now| {

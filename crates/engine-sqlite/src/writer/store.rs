@@ -127,6 +127,8 @@ pub(crate) struct Store<'c> {
     pub(crate) now: Timestamp,
     cache: HashMap<u64, Box<Entry>>,
     touched: Vec<u64>,
+    /// A row being put together.
+    buffer: Vec<u8>,
     default_backoff: Backoff,
     events: EventLog,
     /// Jobs that finished in this transaction.
@@ -160,6 +162,7 @@ impl<'c> Store<'c> {
             now,
             cache: HashMap::new(),
             touched: Vec::new(),
+            buffer: Vec::new(),
             default_backoff: Backoff::default(),
             events: EventLog::default(),
             finished: Vec::new(),
@@ -687,7 +690,7 @@ impl<'c> Store<'c> {
                 Pending::Insert => &mut self.stmts.job_insert,
                 Pending::Update => &mut self.stmts.job_update,
             };
-            rows::write_job(stmt, &entry.job, entry.queue, entry.retain)?;
+            rows::write_job(stmt, &entry.job, entry.queue, entry.retain, &mut self.buffer)?;
             entry.pending = Pending::Nothing;
         }
         self.touched = touched;

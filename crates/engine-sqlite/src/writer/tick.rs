@@ -1,6 +1,8 @@
 //! What time does to the store: jobs come due, attempts run out, things kept for a time go.
 
-use onefold_core::{Attempt, Event, JobId, QueueSettings, State, Timestamp, limits, rules};
+use std::sync::Arc;
+
+use onefold_core::{Attempt, DurationMs, Event, JobId, QueueSettings, State, Timestamp, limits, rules};
 
 use super::memory::QueueId;
 use super::store::Store;
@@ -115,7 +117,7 @@ impl Store<'_> {
     }
 
     fn retire_jobs(&mut self, work: &mut Work, slack_ms: u64) -> StoreResult<()> {
-        let slack = onefold_core::DurationMs::from_ms(slack_ms);
+        let slack = DurationMs::from_ms(slack_ms);
         let due = |at: Timestamp, now: Timestamp| at == Timestamp::EPOCH || at.saturating_add(slack) <= now;
         let now = self.now;
         let mut buckets: Vec<u64> =
@@ -132,73 +134,55 @@ impl Store<'_> {
     fn retire_bucket(&mut self, bucket: u64) -> StoreResult<u64> {
         self.flush_jobs()?;
         let (first, last) = (bucket << 12, (bucket << 12) | 0xfff);
-        let mut over: Vec<u64> = Vec::new();
+        let mut over: Vec<Finished> = Vec::new();
         let mut next: Option<Timestamp> = None;
-        let mut kept: Option<(QueueId, std::sync::Arc<QueueSettings>)> = None;
+        let mut settings: Option<(QueueId, Arc<QueueSettings>)> = None;
         let mut found = self.stmts.job_retention.query((first as i64, last as i64))?;
         while let Some(row) = found.next()? {
-            let (seq, queue): (i64, QueueId) = (row.get(0)?, row.get(1)?);
-            let state = rows::state_of(row.get(2)?)?;
-            let finished_at = Timestamp::from_unix_ms(row.get(3)?).unwrap_or(Timestamp::EPOCH);
-            let own: Option<i64> = row.get(4)?;
-            if kept.as_ref().is_none_or(|(id, _)| *id != queue) {
-                kept = self.mem.queue(queue).map(|q| (queue, std::sync::Arc::clone(&q.settings)));
+            let job = Finished::read(row)?;
+            if settings.as_ref().is_none_or(|(id, _)| *id != job.queue) {
+                settings = self.mem.queue(job.queue).map(|queue| (job.queue, Arc::clone(&queue.settings)));
             }
-            let keep = match (own, &kept) {
-                (Some(own), _) => onefold_core::DurationMs::from_ms(own.unsigned_abs()),
-                (None, Some((_, settings))) => settings.retention(state),
-                (None, None) => limits::RETAIN_COMPLETED,
-            };
-            let at = finished_at.saturating_add(keep);
+            let queue_keeps = settings.as_ref().map(|(_, settings)| settings.retention(job.state));
+            let keep = job.retain.or(queue_keeps).unwrap_or(limits::RETAIN_COMPLETED);
+            let at = job.finished_at.saturating_add(keep);
             if at <= self.now {
-                over.push(seq as u64);
+                over.push(job);
             } else {
                 next = Some(next.map_or(at, |next| next.min(at)));
             }
         }
         drop(found);
-        let count = over.len() as u64;
-        for run in runs(&over) {
-            self.purge_run(run)?;
+        for job in &over {
+            self.purge(job)?;
+        }
+        for (first, last) in runs(over.iter().map(|job| job.id.seq().get())) {
+            self.delete_rows(first, last)?;
         }
         self.mem.set_retention(bucket, next);
-        Ok(count)
+        Ok(over.len() as u64)
     }
 
-    /// Deletes neighbouring finished jobs, counting each.
-    fn purge_run(&mut self, (first, last): (u64, u64)) -> StoreResult<()> {
-        for seq in first..=last {
-            let (id, queue, state, ended_at, grouped) = self.finished_row(seq)?;
-            let recent = ended_at.saturating_add(limits::FINISH_REPLAY) > self.now;
-            if recent || grouped {
-                if let Some(entry) = self.take_id(id)? {
-                    self.unblock_group(&entry)?;
-                    self.keep_receipts(&entry)?;
-                    self.put(entry);
-                }
-            }
-            if let Some(counts) = self.mem.counts(queue) {
-                counts.shift(Some(state), None);
-                counts.purged_retention += 1;
-            }
+    /// Counts a finished job out, and keeps what must outlive its rows.
+    fn purge(&mut self, job: &Finished) -> StoreResult<()> {
+        let recent = job.finished_at.saturating_add(limits::FINISH_REPLAY) > self.now;
+        if (recent || job.grouped)
+            && let Some(entry) = self.take_id(job.id)?
+        {
+            self.unblock_group(&entry)?;
+            self.keep_receipts(&entry)?;
+            self.put(entry);
         }
-        self.delete_rows(first, last)
-    }
-
-    fn finished_row(&mut self, seq: u64) -> StoreResult<(JobId, QueueId, State, Timestamp, bool)> {
-        let mut found = self.stmts.job_finished.query([seq as i64])?;
-        let Some(row) = found.next()? else {
-            return Err(crate::error::StoreError::corrupt(format!("finished job {seq} has no row")));
-        };
-        let created = Timestamp::from_unix_ms(row.get(0)?).unwrap_or(Timestamp::EPOCH);
-        let ended_at = Timestamp::from_unix_ms(row.get(3)?).unwrap_or(Timestamp::EPOCH);
-        let id = JobId::new(created, rows::seq(seq as i64)?);
-        Ok((id, row.get(1)?, rows::state_of(row.get(2)?)?, ended_at, row.get::<_, Option<i64>>(4)?.is_some()))
+        if let Some(counts) = self.mem.counts(job.queue) {
+            counts.shift(Some(job.state), None);
+            counts.purged_retention += 1;
+        }
+        Ok(())
     }
 
     /// The next time a tick has something to do, parked polls aside.
     pub(crate) fn next_due(&mut self, retention_slack_ms: u64) -> Timestamp {
-        let slack = onefold_core::DurationMs::from_ms(retention_slack_ms);
+        let slack = DurationMs::from_ms(retention_slack_ms);
         let load_timers = Self::timer_bucket_start(self.timers_loaded - TIMER_BUCKETS_AHEAD + 1);
         let a_minute = self.now.saturating_add(limits::WAIT_MAX);
         let timer = self.mem.first_timer().map(|(at, _)| at);
@@ -208,13 +192,37 @@ impl Store<'_> {
     }
 }
 
-/// The runs of neighbours in a sorted list, as first and last.
-fn runs(sorted: &[u64]) -> Vec<(u64, u64)> {
+/// What of a finished job its retention depends on.
+struct Finished {
+    id: JobId,
+    queue: QueueId,
+    state: State,
+    finished_at: Timestamp,
+    retain: Option<DurationMs>,
+    grouped: bool,
+}
+
+impl Finished {
+    fn read(row: &rusqlite::Row<'_>) -> StoreResult<Finished> {
+        let time = |ms: i64| Timestamp::from_unix_ms(ms).unwrap_or(Timestamp::EPOCH);
+        Ok(Finished {
+            id: JobId::new(time(row.get(1)?), rows::seq(row.get(0)?)?),
+            queue: row.get(2)?,
+            state: rows::state_of(row.get(3)?)?,
+            finished_at: time(row.get(4)?),
+            retain: row.get::<_, Option<i64>>(5)?.map(|ms| DurationMs::from_ms(ms.unsigned_abs())),
+            grouped: row.get(6)?,
+        })
+    }
+}
+
+/// The runs of neighbours among growing numbers, as first and last.
+fn runs(growing: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
     let mut runs: Vec<(u64, u64)> = Vec::new();
-    for seq in sorted {
+    for seq in growing {
         match runs.last_mut() {
-            Some((_, last)) if *last + 1 == *seq => *last = *seq,
-            _ => runs.push((*seq, *seq)),
+            Some((_, last)) if *last + 1 == seq => *last = seq,
+            _ => runs.push((seq, seq)),
         }
     }
     runs

@@ -1,1 +1,0 @@
-SELECT min(bucket) FROM onefold_timers WHERE bucket > ?1
