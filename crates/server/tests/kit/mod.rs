@@ -1,7 +1,7 @@
 //! A server over the reference engine on a loopback port, with a clock that stands still, and a
 //! client that sends whatever it is told to.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses its part")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Server {
     pub address: SocketAddr,
-    pub engine: ReferenceEngine,
+    pub engine: Arc<dyn Engine>,
     pub clock: Arc<ManualClock>,
     pub health: watch::Sender<Health>,
     pub token: Option<&'static str>,
@@ -97,9 +97,12 @@ impl Server {
     pub async fn with(config: Config) -> Server {
         let clock = Arc::new(ManualClock::at(Timestamp::from_unix_ms(1_795_253_400_000).unwrap()));
         let engine = ReferenceEngine::new(Arc::clone(&clock) as _, Arc::new(SeededEntropy::new(1)));
+        Server::over(Arc::new(engine), clock, config).await
+    }
+
+    pub async fn over(engine: Arc<dyn Engine>, clock: Arc<ManualClock>, config: Config) -> Server {
         let health = watch::Sender::new(health(Phase::Serving));
-        let state =
-            AppState::new(Arc::new(engine.clone()) as _, Arc::clone(&clock) as _, config, health.subscribe());
+        let state = AppState::new(Arc::clone(&engine), Arc::clone(&clock) as _, config, health.subscribe());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -228,7 +231,10 @@ impl Server {
         .await
     }
 
-    pub fn stop(&mut self) {
+    /// What a SIGTERM does.
+    pub async fn drain(&mut self) {
+        self.set_phase(Phase::Draining);
+        self.engine.drain().await.unwrap();
         self.stop.take();
     }
 }
@@ -236,4 +242,9 @@ impl Server {
 /// Fails loudly instead of hanging.
 pub async fn patient<T>(step: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, step).await.expect("a step of the test took too long")
+}
+
+/// Whether nothing came for long enough that anything on its way would have.
+pub async fn still_waits<T>(step: impl Future<Output = T>) -> bool {
+    tokio::time::timeout(Duration::from_millis(100), step).await.is_err()
 }
