@@ -1,0 +1,53 @@
+//! Stopping a worker: running handlers finish, waiting jobs are given back, nothing is lost and
+//! nothing costs an attempt.
+
+use std::time::Duration;
+
+use onefold::{HandlerError, Job, Onefold, State, Worker};
+use tokio::sync::oneshot;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let onefold = Onefold::in_memory();
+    let pages = onefold.queue::<u32>("pages");
+    // Four jobs that finish soon after they are told of the shutdown, one that would take for ever.
+    let mut ids = Vec::new();
+    for pages_to_print in [1, 2, 3, 4, u32::MAX, 6, 7, 8, 9, 10] {
+        ids.push(pages.add(pages_to_print).await?.id);
+    }
+
+    let worker = Worker::new(&onefold)
+        .queue("pages")
+        .concurrency(5)
+        .prefetch(10)
+        .grace(Duration::from_secs(2))
+        .handle(|job: Job<u32>, ctx| async move {
+            ctx.shutting_down().await;
+            if job.payload == u32::MAX {
+                // Leaves word for whoever goes on, and gives the job back.
+                ctx.checkpoint(&"page 17").await?;
+                return Err(HandlerError::release());
+            }
+            Ok(job.payload)
+        });
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(worker.run_until(async {
+        let _ = stopped.await;
+    }));
+    // A real program waits for a signal here; this one until the worker has all it can hold.
+    while pages.info().await?.is_none_or(|queue| queue.counts.running < 10) {
+        tokio::task::yield_now().await;
+    }
+    let _ = stop.send(());
+    let report = running.await??;
+
+    println!("{report:?}");
+    assert_eq!((report.leased, report.completed, report.released, report.lost), (10, 4, 6, 0));
+    for (place, id) in ids.into_iter().enumerate() {
+        let job = onefold.get(id).await?.ok_or("the job is gone")?;
+        let expected = if place < 4 { State::Completed } else { State::Available };
+        assert_eq!((job.state, job.failures, job.lost_leases), (expected, 0, 0), "{id}");
+    }
+    Ok(())
+}
