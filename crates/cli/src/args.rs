@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::add::AddArgs;
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::config::ServeArgs;
 use crate::doctor::DoctorArgs;
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     /// Run a server
     #[command(after_help = SERVE)]
     Serve(ServeArgs),
+    /// Add a job, or one for every line of standard input
+    #[command(after_help = ADD)]
+    Add(AddArgs),
     /// List jobs, newest first
     #[command(after_help = JOBS)]
     Jobs(JobsArgs),
@@ -83,6 +87,16 @@ Examples:
 
 Prints one line with its URL once it serves. SIGTERM or SIGINT: hands out no more jobs, answers what
 is in progress and exits with 0; a second signal ends it at once. Leases that are held go on.";
+
+const ADD: &str = "\
+Examples:
+  onefold add emails '{\"to\":\"ada@example.com\"}' --key welcome-7
+  onefold add reports --kind monthly --delay 1h
+  onefold add invoices - --key-from order_id < orders.jsonl
+
+With - each line is the payload of one job. Bad lines are told with their number and left out; they make
+the exit code 1. Lines with a key may be sent again at will, so a server that restarts meanwhile is waited
+for; the summary says how many were new, repeated and refused.";
 
 const JOBS: &str = "\
 Examples:

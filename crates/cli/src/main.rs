@@ -1,5 +1,6 @@
 //! The `onefold` binary: the server, and everything one does with it from a shell.
 
+mod add;
 mod args;
 mod backup;
 mod client;
@@ -40,6 +41,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let output = Output { json: cli.json };
     match cli.command {
         Command::Serve(args) => serve::run(config.serve(args).map_err(Failure::usage)?, output),
+        Command::Add(args) => run_on_all_cores(add::add(args, &config, output)),
         Command::Jobs(args) => block_on(look::jobs(args, &config, output)),
         Command::Job(args) => block_on(look::job(args, &config, output)),
         Command::Queues(args) => block_on(look::queues(args, &config, output)),
@@ -60,6 +62,15 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     runtime.block_on(command)
+}
+
+/// Runs a command with much to do.
+fn run_on_all_cores(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let done = runtime.block_on(command);
+    // A read of standard input cannot be taken back; nobody waits for it any more.
+    runtime.shutdown_background();
+    done
 }
 
 /// The runtime of a command: as many threads as the machine has cores.

@@ -190,6 +190,10 @@ pub(crate) async fn redrive(args: RedriveArgs, config: &Config, output: Output) 
     let client = client(args.remote.clone(), config)?;
     let states = if args.state.is_empty() { vec![State::Dead] } else { args.state.clone() };
     let matching = count(&client, &args, &states).await?.min(args.limit.unwrap_or(u64::MAX));
+    if matching == 0 {
+        // Tells a queue with nothing to do from one that is not there.
+        client.get(&format!("/v1/queues/{}", args.queue)).await?;
+    }
     if args.dry_run {
         return match output.json {
             true => output.json(&Counted { would_redrive: matching }),

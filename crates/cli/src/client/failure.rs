@@ -56,14 +56,6 @@ impl CallError {
         }
     }
 
-    /// The code of a refusal.
-    pub(crate) fn code(&self) -> Option<ErrorCode> {
-        match self {
-            CallError::Refused(problem) => problem.error_code(),
-            _ => None,
-        }
-    }
-
     /// Whether the same call may succeed a little later.
     pub(crate) fn may_pass(&self) -> bool {
         match self {

@@ -89,11 +89,6 @@ impl Client {
         Client(Transport::Directory(directory))
     }
 
-    /// Whether there is a server that could be somewhere else.
-    pub(crate) fn is_server(&self) -> bool {
-        matches!(self.0, Transport::Server(_))
-    }
-
     pub(crate) async fn get(&self, path: &str) -> Result<Answer, CallError> {
         self.call(Method::GET, path, None, ANSWER).await
     }

@@ -10,6 +10,13 @@ use crate::time::{given, readable, relative, rough};
 /// Everything that happened to a job, in order.
 pub(super) fn timeline(job: &Job<'_>) -> Vec<(Timestamp, String)> {
     let mut events = vec![(given(&job.created_at), "accepted".to_owned())];
+    let mut seen: HashMap<&str, u32> = HashMap::new();
+    for evidence in history(job) {
+        let before = seen.insert(&evidence.kind, evidence.number).unwrap_or(0);
+        let skipped = evidence.number.saturating_sub(before + 1);
+        let more = if skipped == 0 { String::new() } else { format!(" (and {skipped} times before)") };
+        events.push((given(&evidence.at), format!("{}{more}", happened(evidence))));
+    }
     for attempt in attempts(job) {
         let start = format!(
             "attempt {} leased to {} with token {}",
@@ -29,13 +36,7 @@ pub(super) fn timeline(job: &Job<'_>) -> Vec<(Timestamp, String)> {
             events.push((given(last), told));
         }
     }
-    let mut seen: HashMap<&str, u32> = HashMap::new();
-    for evidence in history(job) {
-        let before = seen.insert(&evidence.kind, evidence.number).unwrap_or(0);
-        let skipped = evidence.number.saturating_sub(before + 1);
-        let more = if skipped == 0 { String::new() } else { format!(" (and {skipped} times before)") };
-        events.push((given(&evidence.at), format!("{}{more}", happened(evidence))));
-    }
+    // Of one moment, what was asked for comes before what came of it.
     events.sort_by_key(|(time, _)| *time);
     events
 }
