@@ -3,6 +3,7 @@
 
 mod engine;
 mod floor;
+mod http;
 
 use clap::{Parser, Subcommand};
 
@@ -20,6 +21,10 @@ struct Args {
 enum What {
     /// Whole lives of jobs through the embedded engine: keyed add, lease, complete, three commits a batch.
     Engine(engine::Args),
+    /// Adds over HTTP, beside a bare handler.
+    Http(http::Args),
+    #[command(hide = true)]
+    BareServer,
     /// Only the floor.
     Floor(floor::Args),
 }
@@ -27,6 +32,8 @@ enum What {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Args::parse().what {
         What::Engine(args) => engine::run(&args),
+        What::Http(args) => http::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
+        What::BareServer => http::bare_server().map_err(|error| error as Box<dyn std::error::Error>),
         What::Floor(args) => {
             floor::run(&args)?;
             Ok(())
