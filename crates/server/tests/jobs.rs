@@ -1,5 +1,7 @@
 //! Adding jobs, looking at them and changing them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+
 mod kit;
 
 use std::pin::pin;

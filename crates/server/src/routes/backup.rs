@@ -32,7 +32,7 @@ pub(crate) async fn backup(State(app): State<AppState>, _: NoQuery, body: JsonBo
     }
     let parent = app.config().backup_dir.clone().unwrap_or_else(std::env::temp_dir);
     let room = off_thread(move || new_room(parent)).await?;
-    let path = room.path().join("onefold.sqlite3");
+    let path = room.path().join("onefold.db");
     let done = app.engine().backup(path.clone()).await?;
     let file = File::open(&path).await.map_err(|error| unusable(&error))?;
     // The open file stays readable, and nothing is left behind whatever becomes of the client.
@@ -44,7 +44,7 @@ pub(crate) async fn backup(State(app): State<AppState>, _: NoQuery, body: JsonBo
     );
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(done.bytes));
-    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"onefold.sqlite3\""));
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"onefold.db\""));
     Ok(response)
 }
 

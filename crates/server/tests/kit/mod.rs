@@ -1,6 +1,7 @@
 //! A server over the reference engine on a loopback port, with a clock that stands still, and a
 //! client that sends whatever it is told to.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses its part")]
 
 use std::net::SocketAddr;
@@ -29,7 +30,7 @@ pub struct Server {
     pub clock: Arc<ManualClock>,
     pub health: watch::Sender<Health>,
     pub token: Option<&'static str>,
-    stop: Option<oneshot::Sender<()>>,
+    _stop: oneshot::Sender<()>,
 }
 
 pub struct Reply {
@@ -112,7 +113,7 @@ impl Server {
             };
             serve_app(state, listener, stopped).await.unwrap();
         });
-        Server { address, engine, clock, health, token: None, stop: Some(stop) }
+        Server { address, engine, clock, health, token: None, _stop: stop }
     }
 
     /// Sends one request over a connection of its own.
@@ -215,27 +216,13 @@ impl Server {
 
     /// Sends bytes as they are and reads until the server closes or `until` is seen.
     pub async fn raw(&self, bytes: &[u8], until: Option<&str>) -> String {
-        patient(async {
-            let mut stream = TcpStream::connect(self.address).await.unwrap();
-            stream.write_all(bytes).await.unwrap();
-            let mut seen = Vec::new();
-            let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                seen.extend_from_slice(&buffer[..read]);
-                if until.is_some_and(|until| String::from_utf8_lossy(&seen).contains(until)) {
-                    break;
-                }
-            }
-            String::from_utf8_lossy(&seen).into_owned()
-        })
-        .await
+        patient(exchange(self.address, bytes, until)).await
     }
 
-    /// What a SIGTERM does.
-    pub async fn drain(&mut self) {
+    /// What a SIGTERM does first; the listener goes on until everybody was answered.
+    pub async fn drain(&self) {
         self.set_phase(Phase::Draining);
         self.engine.drain().await.unwrap();
-        self.stop.take();
     }
 }
 
@@ -247,4 +234,42 @@ pub async fn patient<T>(step: impl Future<Output = T>) -> T {
 /// Whether nothing came for long enough that anything on its way would have.
 pub async fn still_waits<T>(step: impl Future<Output = T>) -> bool {
     tokio::time::timeout(Duration::from_millis(100), step).await.is_err()
+}
+
+/// Sends these bytes and goes away; returns once the server has noticed.
+pub async fn half_a_request(server: &Server, bytes: &str) {
+    patient(async {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+    })
+    .await;
+}
+
+/// Sends bytes as they are and reads until the server closes.
+pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    exchange(address, bytes, None).await
+}
+
+async fn exchange(address: SocketAddr, bytes: &[u8], until: Option<&str>) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let (mut reading, mut writing) = stream.split();
+    let mut seen = Vec::new();
+    let write = async {
+        // The server may close before it has read everything.
+        let _ = writing.write_all(bytes).await;
+    };
+    let read = async {
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = reading.read(&mut buffer).await {
+            seen.extend_from_slice(&buffer[..read]);
+            if until.is_some_and(|until| String::from_utf8_lossy(&seen).contains(until)) {
+                break;
+            }
+        }
+    };
+    tokio::join!(write, read);
+    String::from_utf8_lossy(&seen).into_owned()
 }
