@@ -58,7 +58,7 @@ macro_rules! conformance_tests {
                 a_step_back_makes_no_attempt_endless,
                 a_small_drift_is_no_step,
                 a_step_forward_makes_delayed_jobs_due,
-                a_step_back_parks_no_call_longer,
+                a_step_changes_no_wait,
                 a_reopened_store_gives_leases_their_full_length,
                 a_reopened_store_leaves_room_for_the_lease,
                 i4_tokens_grow_over_every_reopening,

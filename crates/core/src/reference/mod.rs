@@ -12,11 +12,11 @@ use bytes::Bytes;
 
 use crate::promise::{Promise, Resolver, promise, promise_or_return};
 use crate::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, End, Engine, EngineError,
-    EngineResult, Entropy, EventCursor, EventPage, EventsParams, Hold, ItemResult, JobEdit, JobId, JobPage,
-    JobSummary, JobView, Key, KeyView, LeaseParams, LeasedJob, ListParams, Payload, QueueName, QueuePatch,
-    QueueView, RedriveParams, Redriven, Refusal, Setting, SettleAction, SettleOp, Settled, State,
-    StepDetector, StoreStats, Ticked, Timestamp, limits,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, End, Engine,
+    EngineError, EngineResult, Entropy, EventCursor, EventPage, EventsParams, Hold, ItemResult, JobEdit,
+    JobId, JobPage, JobSummary, JobView, Key, KeyView, LeaseParams, LeasedJob, ListParams, Payload,
+    QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Refusal, Setting, SettleAction, SettleOp,
+    Settled, State, StepDetector, StoreStats, Ticked, Timestamp, limits,
 };
 use model::Model;
 
@@ -46,18 +46,20 @@ struct Inner {
 }
 
 impl Inner {
-    fn next_due(&self) -> Option<Timestamp> {
-        let next_poll = self.parked.iter().map(|parked| parked.until).min();
+    fn next_due(&self, clock: &dyn Clock) -> Option<Timestamp> {
+        let left = |until: DurationMs| until.as_ms().saturating_sub(clock.monotonic().as_ms());
+        let next_poll = self.parked.iter().map(|parked| left(parked.until)).min();
+        let next_poll = next_poll.map(|left| clock.now().saturating_add(DurationMs::from_ms(left)));
         [self.model.next_due(), next_poll].into_iter().flatten().min()
     }
 
     /// Whether a tick has to come earlier than the last one said.
-    fn tick_is_late(&self) -> bool {
-        self.next_due().is_some_and(|due| due < self.next_tick)
+    fn tick_is_late(&self, clock: &dyn Clock) -> bool {
+        self.next_due(clock).is_some_and(|due| due < self.next_tick)
     }
 
-    fn hurry_tick(&mut self) {
-        if !self.tick_waiters.is_empty() && self.tick_is_late() {
+    fn hurry_tick(&mut self, clock: &dyn Clock) {
+        if !self.tick_waiters.is_empty() && self.tick_is_late(clock) {
             for waiter in self.tick_waiters.drain(..) {
                 let _ = waiter.resolve(());
             }
@@ -67,7 +69,8 @@ impl Inner {
 
 struct Parked {
     params: LeaseParams,
-    until: Timestamp,
+    /// By the monotonic clock: nobody waits longer because the wall clock was set.
+    until: DurationMs,
     answer: Resolver<Vec<LeasedJob>>,
 }
 
@@ -136,7 +139,7 @@ impl ReferenceEngine {
         let (done, waiting) = inner.event_waiters.drain(..).partition(|(cursor, _)| *cursor < last);
         inner.event_waiters = waiting;
         resolve_all(done);
-        inner.hurry_tick();
+        inner.hurry_tick(self.shared.clock.as_ref());
     }
 
     fn serve_parked(&self, inner: &mut Inner, now: Timestamp) {
@@ -185,9 +188,9 @@ impl ReferenceEngine {
             release(&mut inner.model, unclaimed, now, engine.shared.entropy.as_ref());
             engine.after(&mut inner, now);
         });
-        let until = now.saturating_add(params.wait);
+        let until = self.shared.clock.monotonic().saturating_add(params.wait);
         inner.parked.push(Parked { params, until, answer });
-        inner.hurry_tick();
+        inner.hurry_tick(self.shared.clock.as_ref());
         Ok(Err(promise))
     }
 
@@ -201,19 +204,17 @@ impl ReferenceEngine {
         let clock_stepped = inner.steps.stepped(self.shared.clock.as_ref());
         if clock_stepped {
             inner.model.renew_leases(now);
-            for parked in &mut inner.parked {
-                parked.until = parked.until.min(now.saturating_add(parked.params.wait));
-            }
         }
         let due = inner.model.come_due(now);
         let expired = inner.model.pass_deadlines(now, entropy);
         let purged = inner.model.retire(now);
         self.after(&mut inner, now);
-        let (over, waiting) = inner.parked.drain(..).partition(|parked| parked.until <= now);
+        let monotonic = self.shared.clock.monotonic();
+        let (over, waiting) = inner.parked.drain(..).partition(|parked| parked.until <= monotonic);
         inner.parked = waiting;
         answer_empty(over);
         let a_minute = now.saturating_add(limits::WAIT_MAX);
-        let next = inner.next_due().map_or(a_minute, |due| due.min(a_minute));
+        let next = inner.next_due(self.shared.clock.as_ref()).map_or(a_minute, |due| due.min(a_minute));
         inner.next_tick = next;
         Ok(Ticked { next, due, expired, purged, clock_stepped })
     }
@@ -443,7 +444,7 @@ impl Engine for ReferenceEngine {
 
     fn tick_sooner(&self) -> BoxFuture<'_, ()> {
         let mut inner = self.lock();
-        if inner.tick_is_late() {
+        if inner.tick_is_late(self.shared.clock.as_ref()) {
             return Box::pin(ready(()));
         }
         let (resolver, promise) = promise();

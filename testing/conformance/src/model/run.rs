@@ -36,6 +36,9 @@ pub(super) async fn run<H: Harness>(seed: u64, ops: &[Op], step: &mut usize) -> 
         move_time(&world, op, [&mut reference, &mut subject]);
         compare("the answer", reference.apply(op).await?, subject.apply(op).await?)?;
         serve_polls(&mut reference, &mut subject).await?;
+        if matches!(op, Op::Park { .. }) {
+            parked(&subject).await?;
+        }
         compare("the events", reference.events().await?, subject.events().await?)?;
         invariants.note(op, &subject);
         if number % LOOK_EVERY == LOOK_EVERY - 1 || number == ops.len() - 1 {
@@ -59,15 +62,14 @@ fn move_time(world: &World, op: &Op, sides: [&mut Side; 2]) {
     }
 }
 
-/// Parked calls the reference engine has answered must be answered by the other, and no others.
+/// Parked calls the reference engine has answered must be answered by the other, and no others. The
+/// latest comes first: looking at it is what sends it, and it may end an earlier one.
 async fn serve_polls(reference: &mut Side, subject: &mut Side) -> Result<(), String> {
-    let mut place = 0;
-    while place < reference.polls.len() {
+    for place in (0..reference.polls.len()).rev() {
         let Some(expected) = reference.polls[place].peek().await else {
             if let Some(answer) = subject.polls[place].peek().await {
                 return Err(format!("a parked call was answered too early: {answer:?}"));
             }
-            place += 1;
             continue;
         };
         reference.polls.remove(place);
@@ -80,6 +82,19 @@ async fn serve_polls(reference: &mut Side, subject: &mut Side) -> Result<(), Str
         compare("the answer of a parked call", said(reference, expected)?, said(subject, answer)?)?;
     }
     Ok(())
+}
+
+/// Waits until the engine has parked what waits: a call may be on its way, and its wait counts from
+/// its arrival.
+async fn parked(subject: &Side) -> Result<(), String> {
+    let engine = subject.harness.engine();
+    loop {
+        let stats = engine.stats().await.map_err(|failed| format!("the engine failed: {failed:?}"))?;
+        if stats.parked_polls >= subject.polls.len() as u64 {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn look(reference: &Side, subject: &Side, invariants: &mut Invariants) -> Result<(), String> {

@@ -129,17 +129,23 @@ pub async fn a_step_forward_makes_delayed_jobs_due(h: &mut dyn Harness) {
     assert_eq!(h.take("q").await.id, id);
 }
 
-/// Defaults: a parked call waits no longer than it asked for, though the clock was set back.
-pub async fn a_step_back_parks_no_call_longer(h: &mut dyn Harness) {
+/// Defaults: a parked call waits as long as it asked for, though the clock was set back or forward.
+pub async fn a_step_changes_no_wait(h: &mut dyn Harness) {
     if !h.flags().clock_steps {
         return;
     }
-    let poll = h.park(LeaseParams { wait: secs(20), ..call("q") }).await;
-    h.tick().await;
-    h.world().clock.step_to(h.now().saturating_sub(days(1)));
-    h.tick().await;
-    h.pass(secs(20)).await;
-    assert!(poll.answer().await.is_empty());
+    for forward in [false, true] {
+        let mut poll = h.park(LeaseParams { wait: secs(20), ..call("q") }).await;
+        h.tick().await;
+        let now = h.now();
+        let then = if forward { now.saturating_add(days(1)) } else { now.saturating_sub(days(1)) };
+        h.world().clock.step_to(then);
+        assert!(h.tick().await.next <= h.now().saturating_add(secs(20)));
+        h.pass(ms(19_999)).await;
+        assert_eq!(poll.peek().await, None);
+        h.pass(ms(1)).await;
+        assert!(poll.answer().await.is_empty());
+    }
 }
 
 /// Budgets: after the store was closed, and time went by, live leases get their full length again;

@@ -91,6 +91,10 @@ pub async fn replace_refuses_older_versions(h: &mut dyn Harness) {
     assert_eq!(h.repeat("q", replacing("v7 again").version(7)).await.replaced, Some(true));
     assert_eq!(h.repeat("q", replacing("v8").version(8)).await.replaced, Some(true));
     assert_eq!(h.view(existing).await.spec.payload, replacing("v8").spec.payload);
+    h.take("q").await;
+    let refused = h.try_add("q", replacing("old").version(7)).await;
+    assert_eq!(refused, Err(Refusal::VersionStale { existing }), "started or not");
+    assert_eq!(h.repeat("q", replacing("v9").version(9)).await.replaced, Some(false));
 }
 
 /// Dedup options: `max_delay` bounds a rolling delay, counted from acceptance.

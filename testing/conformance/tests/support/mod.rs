@@ -29,7 +29,11 @@ async fn open(directory: &Path, world: &World) -> Arc<SqliteEngine> {
             ..Options::new(world.clock.clone(), world.dice.clone())
         };
         match SqliteEngine::open(directory, options) {
-            Ok(engine) => return Arc::new(engine),
+            Ok(engine) => {
+                // An answer means that it has read the clock: from now on a step is one to notice.
+                engine.stats().await.unwrap();
+                return Arc::new(engine);
+            }
             // The closed engine is about to let go of the directory.
             Err(OpenError::Locked(_)) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),
