@@ -5,8 +5,11 @@
 
 mod kit;
 
+use std::time::Duration;
+
 use kit::{Reply, Server};
 use onefold_server::Config;
+use onefold_server::accept::{AcceptLimits, BodyPace};
 use serde_json::json;
 
 const JOBS: &str = "/v1/queues/q/jobs";
@@ -229,6 +232,17 @@ async fn a_request_over_the_limit_is_refused_announced_or_not() {
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(17));
     let reply = server.raw(chunked.as_bytes(), Some("request-too-large")).await;
     assert!(reply.starts_with("HTTP/1.1 413 "), "{reply}");
+}
+
+#[tokio::test]
+async fn h_03_a_body_that_stops_is_a_408() {
+    let body = BodyPace { idle: Duration::from_millis(50), ..BodyPace::default() };
+    let accept = AcceptLimits { body, ..AcceptLimits::default() };
+    let server = Server::with(Config { accept, ..Config::default() }).await;
+    let head = "POST /v1/queues/q/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    let reply = server.raw(head.as_bytes(), None).await;
+    assert!(reply.starts_with("HTTP/1.1 408 ") && reply.contains("\"code\":\"request-timeout\""), "{reply}");
+    assert_eq!(server.get("/v1/queues/q").await.refused(), (404, "queue-not-found".into()));
 }
 
 #[tokio::test]
