@@ -7,9 +7,11 @@ use clap::{Parser, Subcommand};
 use crate::add::AddArgs;
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::config::ServeArgs;
+use crate::demo::{Child, DemoArgs};
 use crate::doctor::DoctorArgs;
 use crate::look::{JobArgs, JobsArgs, QueuesArgs};
 use crate::manage::{CancelArgs, DeleteArgs, QueueArgs, RedriveArgs, RetryArgs};
+use crate::work::WorkArgs;
 
 /// A durable job queue: many deliveries, one effect.
 #[derive(Debug, Parser)]
@@ -44,6 +46,9 @@ pub(crate) enum Command {
     /// Add a job, or one for every line of standard input
     #[command(after_help = ADD)]
     Add(AddArgs),
+    /// Run a command for every job of some queues
+    #[command(after_help = WORK)]
+    Work(WorkArgs),
     /// List jobs, newest first
     #[command(after_help = JOBS)]
     Jobs(JobsArgs),
@@ -77,6 +82,15 @@ pub(crate) enum Command {
     /// Put a backup where a server will find it
     #[command(after_help = RESTORE)]
     Restore(RestoreArgs),
+    /// Kill workers and a server in the middle of their work, and see what their customers are charged
+    #[command(after_help = DEMO)]
+    Demo(DemoArgs),
+    /// A process of the demo
+    #[command(hide = true)]
+    DemoChild {
+        #[command(subcommand)]
+        role: Child,
+    },
 }
 
 const SERVE: &str = "\
@@ -97,6 +111,20 @@ Examples:
 With - each line is the payload of one job. Bad lines are told with their number and left out; they make
 the exit code 1. Lines with a key may be sent again at will, so a server that restarts meanwhile is waited
 for; the summary says how many were new, repeated and refused.";
+
+const WORK: &str = "\
+Examples:
+  onefold work --queue invoices --exec ./invoice.sh
+  onefold work --queue urgent,normal --exec 'node send.mjs' --concurrency 8
+
+The command gets the payload on its standard input and these variables: ONEFOLD_JOB_ID, ONEFOLD_ATTEMPT,
+ONEFOLD_FENCING_TOKEN, ONEFOLD_IDEMPOTENCY_KEY (the same in every attempt), ONEFOLD_QUEUE, ONEFOLD_KIND,
+ONEFOLD_KEY, ONEFOLD_RETRY_UNTIL. How it exits decides:
+  0         done; what it printed, JSON or text up to 1 MiB, is the result
+  65        failed for good: the job is a dead letter
+  75, else  failed: tried again after its backoff; the end of standard error is kept as the reason
+Leases are extended while commands run. A command whose lease is lost is killed, with all it started.
+SIGTERM or SIGINT: takes no more jobs and gives its commands the --grace to end; a second one ends it at once.";
 
 const JOBS: &str = "\
 Examples:
@@ -163,3 +191,12 @@ Examples:
 Stop the server first. The backup is copied, checked and put in place at once. Fencing tokens go on growing,
 because a store that is opened hands out none below unix seconds x 2^20; only if the clock was set back since
 the backup must they be told where to start.";
+
+const DEMO: &str = "\
+Examples:
+  onefold demo
+  onefold demo --naive-only                             what happens without idempotency keys
+  onefold demo --orders 20000 --seed 7 --json
+
+Real processes on a free port of this machine, in a temporary directory; nothing is left behind. Exit code 1
+if a promise was broken or a customer was charged twice or never.";

@@ -5,6 +5,7 @@ mod args;
 mod backup;
 mod client;
 mod config;
+mod demo;
 mod doctor;
 mod failure;
 mod logging;
@@ -13,8 +14,10 @@ mod manage;
 mod output;
 mod progress;
 mod serve;
+mod signals;
 mod table;
 mod time;
+mod work;
 
 use std::process::ExitCode;
 
@@ -42,6 +45,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(config.serve(args).map_err(Failure::usage)?, output),
         Command::Add(args) => run_on_all_cores(add::add(args, &config, output)),
+        Command::Work(args) => run_on_all_cores(work::work(args, &config, output)),
         Command::Jobs(args) => block_on(look::jobs(args, &config, output)),
         Command::Job(args) => block_on(look::job(args, &config, output)),
         Command::Queues(args) => block_on(look::queues(args, &config, output)),
@@ -53,6 +57,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(args) => block_on(doctor::doctor(args, &config, output)),
         Command::Backup(args) => block_on(backup::backup(args, &config, output)),
         Command::Restore(args) => backup::restore(args, &config, output),
+        Command::Demo(args) => block_on(demo::demo(args, output)),
+        Command::DemoChild { role } => demo::child(role, &config),
         Command::Redrive(args) => block_on(manage::redrive(args, &config, output)),
     }
 }

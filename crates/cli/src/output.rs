@@ -35,3 +35,9 @@ impl Output {
 pub(crate) fn watched() -> bool {
     std::io::stderr().is_terminal()
 }
+
+/// Tells something beside the output.
+pub(crate) fn note(text: &str) {
+    // Without standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

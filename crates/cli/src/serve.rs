@@ -11,7 +11,6 @@ use onefold_server::ServeError;
 use onefold_server::accept::{AcceptLimits, Drained, raise_descriptor_limit};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +18,7 @@ use crate::config::{Listen, ServeSettings};
 use crate::failure::Failure;
 use crate::logging;
 use crate::output::Output;
+use crate::signals::Signals;
 
 /// Files a server may want to have open: a connection each, and its own.
 const DESCRIPTORS_WANTED: u64 = 16_384;
@@ -151,25 +151,4 @@ async fn why_it_failed(health: &mut watch::Receiver<Health>) -> Failure {
 fn broken(ended: Result<Drained, ServeError>) -> Failure {
     let why = ended.map_or_else(|error| error.to_string(), |_| "it stopped by itself".to_owned());
     Failure::failed(format!("the server cannot go on: {why}"))
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn catch() -> Result<Signals, Failure> {
-        let catch =
-            |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot catch signals: {error}")));
-        Ok(Signals { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

@@ -72,7 +72,7 @@ fn facts(job: &Job<'_>, now: Timestamp) -> Vec<(&'static str, String)> {
     );
     tell("attempts", Some(budget));
     tell(
-        "retried",
+        "retries",
         job.retry_until.as_ref().map(|until| format!("until {} at the latest", readable(given(until)))),
     );
     let payload = job.payload.map(|payload| cut(payload.get(), VALUE));

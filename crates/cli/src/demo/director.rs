@@ -1,0 +1,322 @@
+//! The play: who enters, who is killed when, and when it is over.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use onefold_core::{JobId, State};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::books::{Books, JobTold};
+use super::crew::{Crew, Heard, Member};
+use super::plan::Plan;
+use super::receiver::Receiver;
+use super::report::{Outcome, Report};
+use super::survey::Row;
+use super::verdict::{Cast, Evidence, Kills, Restart, Seen, judge};
+use super::{DemoArgs, server_at, survey};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{Output, watched};
+use crate::progress::Bar;
+
+const WORKERS: usize = 4;
+/// How often it is looked whether it is over.
+const BEAT: Duration = Duration::from_millis(100);
+/// After this many beats something is wrong.
+const BEATS_MAX: u32 = 1_800;
+/// A stopped worker goes on after so many beats even if its jobs were not taken over.
+const PAUSE_BEATS_MAX: u32 = 100;
+
+pub(super) struct Director {
+    cast: Cast,
+    crew: Crew,
+    heard: UnboundedReceiver<Heard>,
+    data: PathBuf,
+    server: Option<Member>,
+    url: String,
+    client: Client,
+    receiver_url: String,
+    receiver: Receiver,
+    _receiver_process: Member,
+    producers: HashMap<u32, Member>,
+    workers: HashMap<u32, Member>,
+    paused: Option<Paused>,
+    plan: Plan,
+    books: Books,
+    kills: Kills,
+    restarts: Vec<Restart>,
+    bar: Bar,
+}
+
+/// A worker that was stopped.
+struct Paused {
+    pid: u32,
+    /// What it held and nobody else has leased since.
+    waits_for: HashSet<JobId>,
+    beats: u32,
+    /// It goes on, and is about to ack what is no longer its own.
+    resumed: bool,
+}
+
+impl Director {
+    /// Starts everybody.
+    pub(super) async fn begin(
+        args: &DemoArgs,
+        seed: u64,
+        dir: &Path,
+        output: Output,
+    ) -> Result<Director, Failure> {
+        if !watched() && !output.json {
+            eprintln!("demo: {} orders, seed {seed}; takes some 15 seconds", args.orders);
+        }
+        let (crew, heard) = Crew::gather(dir)?;
+        let data = dir.join("data");
+        let (server, url) = start_server(&crew, &data, "127.0.0.1:0").await?;
+        let client = server_at(url.parse().map_err(Failure::failed)?)?;
+        let (receiver_process, receiver_url) = crew.start_serving(&["receiver"]).await?;
+        let mut director = Director {
+            cast: Cast { orders: args.orders, seed, naive_only: args.naive_only },
+            crew,
+            heard,
+            data,
+            server: Some(server),
+            url,
+            client,
+            receiver: Receiver::at(&receiver_url),
+            receiver_url,
+            _receiver_process: receiver_process,
+            producers: HashMap::new(),
+            workers: HashMap::new(),
+            paused: None,
+            plan: Plan::draw(seed, args.orders),
+            books: Books::default(),
+            kills: Kills::default(),
+            restarts: Vec::new(),
+            bar: Bar::new(output),
+        };
+        for _ in 0..WORKERS {
+            director.start_worker()?;
+        }
+        for arrays in [false, true] {
+            director.start_producer(arrays)?;
+        }
+        Ok(director)
+    }
+
+    fn start_worker(&mut self) -> Result<(), Failure> {
+        let mut arguments = vec!["worker", "--server", &self.url, "--receiver", &self.receiver_url];
+        if self.cast.naive_only {
+            arguments.push("--naive-only");
+        }
+        let worker = self.crew.start(&arguments)?;
+        self.workers.insert(worker.pid(), worker);
+        Ok(())
+    }
+
+    fn start_producer(&mut self, arrays: bool) -> Result<(), Failure> {
+        let (orders, seed) =
+            (self.cast.orders.to_string(), self.cast.seed.wrapping_add(u64::from(arrays)).to_string());
+        let mut arguments = vec!["producer", "--server", &self.url, "--orders", &orders, "--seed", &seed];
+        if arrays {
+            arguments.push("--arrays");
+        }
+        let producer = self.crew.start(&arguments)?;
+        self.producers.insert(producer.pid(), producer);
+        Ok(())
+    }
+
+    /// Directs the play to its end and judges it.
+    pub(super) async fn direct(mut self) -> Result<Seen, Failure> {
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for _ in 0..BEATS_MAX {
+            let until_beat = async {
+                beat.tick().await;
+            };
+            tokio::pin!(until_beat);
+            loop {
+                tokio::select! {
+                    () = &mut until_beat => break,
+                    Some(heard) = self.heard.recv() => self.hear(heard).await?,
+                }
+            }
+            self.end_long_pause()?;
+            if self.is_over().await? {
+                return self.finale().await;
+            }
+        }
+        let counts = survey::counts(&self.client).await?;
+        Err(self.crew.explain(&format!("the demo does not come to its end: {counts:?}")))
+    }
+
+    async fn hear(&mut self, Heard { pid, report }: Heard) -> Result<(), Failure> {
+        match report {
+            None if self.workers.contains_key(&pid) => {
+                return Err(self.crew.explain("a worker ended by itself"));
+            }
+            None if self.producers.contains_key(&pid) => {
+                return Err(self.crew.explain("a producer ended before it had sent everything"));
+            }
+            None => {}
+            Some(Report::Added { order, id, duplicate, again }) => {
+                self.books.added(order, id, duplicate, again)
+            }
+            Some(Report::Sent) => drop(self.producers.remove(&pid)),
+            Some(Report::Leased(leases)) => {
+                self.taken_over(pid, leases.iter().map(|lease| lease.id))?;
+                self.books.leased(pid, leases);
+            }
+            Some(Report::Charged { token, .. }) => {
+                self.books.charged(pid, token);
+                self.strike_worker(pid)?;
+            }
+            Some(Report::Settled { results, again }) => {
+                self.books.settled(pid, &results, again);
+                if self.paused.as_ref().is_some_and(|paused| paused.pid == pid && paused.resumed) {
+                    self.paused = None;
+                    // It had acked everything before it was stopped: that shows nothing.
+                    if results.iter().all(|result| result.outcome != Outcome::LeaseLost) {
+                        self.plan.pauses.again();
+                    }
+                }
+            }
+            Some(Report::Repeated { ends, differently }) => self.books.repeated(ends, differently),
+        }
+        let what = format!("{} SIGKILLs", self.kills.workers + self.kills.servers);
+        self.bar.set(&what, self.books.acks.min(self.cast.orders.into()), self.cast.orders.into());
+        if self.plan.server_kills.is_due(self.books.adds + self.books.charges) {
+            self.strike_server().await?;
+        }
+        Ok(())
+    }
+
+    /// Kills or stops the worker that has just charged, if it is time for that.
+    fn strike_worker(&mut self, pid: u32) -> Result<(), Failure> {
+        // What was said some time ago does not tell what the worker is doing now.
+        let is_news = self.heard.is_empty();
+        let is_paused = self.paused.as_ref().is_some_and(|paused| paused.pid == pid);
+        if !is_news || is_paused || !self.workers.contains_key(&pid) {
+            return Ok(());
+        }
+        if self.plan.worker_kills.is_due(self.books.charges) {
+            if let Some(worker) = self.workers.remove(&pid) {
+                worker.kill();
+            }
+            self.books.killed(pid);
+            self.kills.workers += 1;
+            return self.start_worker();
+        }
+        if self.paused.is_none()
+            && self.books.uncharged(pid) > 0
+            && self.plan.pauses.is_due(self.books.charges)
+            && let Some(worker) = self.workers.get(&pid)
+        {
+            worker.stop()?;
+            self.books.stopped(pid);
+            self.paused = Some(Paused { pid, waits_for: self.books.held(pid), beats: 0, resumed: false });
+        }
+        Ok(())
+    }
+
+    /// Somebody leased these jobs: once all of a stopped worker's are somebody else's, it goes on.
+    fn taken_over(&mut self, by: u32, ids: impl Iterator<Item = JobId>) -> Result<(), Failure> {
+        let Some(paused) = self.paused.as_mut().filter(|paused| paused.pid != by && !paused.resumed) else {
+            return Ok(());
+        };
+        for id in ids {
+            paused.waits_for.remove(&id);
+        }
+        if paused.waits_for.is_empty() {
+            paused.resumed = true;
+            return self.workers.get(&paused.pid).map_or(Ok(()), Member::resume);
+        }
+        Ok(())
+    }
+
+    fn end_long_pause(&mut self) -> Result<(), Failure> {
+        let Some(paused) = self.paused.as_mut() else { return Ok(()) };
+        paused.beats += 1;
+        if paused.beats != PAUSE_BEATS_MAX || paused.resumed {
+            return Ok(());
+        }
+        paused.resumed = true;
+        self.workers.get(&paused.pid).map_or(Ok(()), Member::resume)
+    }
+
+    /// Kills the server, starts it again on the same data and port, and looks whether everything is there that was
+    /// acknowledged before.
+    async fn strike_server(&mut self) -> Result<(), Failure> {
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+        self.kills.servers += 1;
+        let listen = self.url.trim_start_matches("http://").to_owned();
+        self.server = Some(start_server(&self.crew, &self.data, &listen).await?.0);
+        let there: HashMap<JobId, Row> =
+            survey::rows(&self.client).await?.into_iter().map(|row| (row.id, row)).collect();
+        let is_there = |(id, told): (&JobId, &JobTold)| {
+            let leased = told.leases.iter().map(|(attempt, _)| *attempt).max().unwrap_or(0);
+            there.get(id).is_some_and(|row| {
+                row.attempts >= leased && (told.completed.is_none() || row.state == State::Completed.as_str())
+            })
+        };
+        let missing = self.books.jobs.iter().filter(|told| !is_there(*told)).count();
+        self.restarts.push(Restart {
+            acknowledged: self.books.acknowledged(),
+            missing: missing as u64,
+            highest_token_before: self.books.highest_token,
+            token_after: survey::probe(&self.client).await?,
+        });
+        Ok(())
+    }
+
+    /// Everything was sent and ended, and nobody holds anything or is stopped.
+    async fn is_over(&mut self) -> Result<bool, Failure> {
+        let idle = |pid: &u32| self.books.held(*pid).is_empty();
+        let quiet = self.producers.is_empty()
+            && self.paused.is_none()
+            && self.heard.is_empty()
+            && self.workers.keys().all(idle);
+        if !quiet {
+            return Ok(false);
+        }
+        let counts = survey::counts(&self.client).await?;
+        Ok(counts.values().all(|counts| survey::unfinished(counts) == 0))
+    }
+
+    /// What is better looked at in peace, and then the count.
+    async fn finale(mut self) -> Result<Seen, Failure> {
+        self.bar.set("counting", self.cast.orders.into(), self.cast.orders.into());
+        let poison = survey::poison(&self.client).await?;
+        let reused = survey::reuse_key(&self.client, 0).await?;
+        while let Ok(heard) = self.heard.try_recv() {
+            self.hear(heard).await?;
+        }
+        self.workers.clear();
+        let rows = survey::rows(&self.client).await?;
+        let told_of = self.books.refused.keys().map(|(id, _)| *id).collect::<HashSet<_>>();
+        let with_a_story = |row: &&Row| row.attempts > 1 || row.group.is_some() || told_of.contains(&row.id);
+        let ids = rows.iter().filter(with_a_story).map(|row| row.id);
+        let histories = survey::histories(&self.client, ids).await?;
+        let evidence = Evidence {
+            cast: self.cast,
+            kills: self.kills,
+            restarts: &self.restarts,
+            books: &self.books,
+            rows: &rows,
+            histories: &histories,
+            counts: &survey::counts(&self.client).await?,
+            ledgers: &self.receiver.ledgers().await?,
+            poison: &poison,
+            reused: reused.as_ref(),
+        };
+        Ok(judge(&evidence))
+    }
+}
+
+async fn start_server(crew: &Crew, data: &Path, listen: &str) -> Result<(Member, String), Failure> {
+    let data = data.to_string_lossy();
+    crew.start_serving(&["server", "--listen", listen, "--data", &data, "--log", "warn"]).await
+}

@@ -1,0 +1,121 @@
+//! A producer: sends every order once, and again until there is an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use onefold_core::JobId;
+use onefold_wire::{AddOutcome, Added, AddedMany, NewJob};
+use tokio::task::JoinSet;
+use tokio::time::interval;
+
+use super::orders::{Order, QUEUE, shuffled};
+use super::report::Report;
+use super::server_at;
+use crate::client::{Answer, CallError, Client};
+use crate::config::ServerUrl;
+use crate::failure::Failure;
+
+/// How fast orders come, at the most.
+const PER_ORDER: Duration = Duration::from_micros(1_200);
+/// How many at once the producer has under way that sends one by one.
+const LANES: usize = 4;
+/// How many the other sends in one array.
+const ARRAY: usize = 25;
+/// Before a call is made again.
+pub(super) const AGAIN: Duration = Duration::from_millis(20);
+
+/// One of the two producers.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ProducerArgs {
+    #[arg(long)]
+    server: ServerUrl,
+    #[arg(long)]
+    orders: u32,
+    #[arg(long)]
+    seed: u64,
+    /// Sends arrays
+    #[arg(long)]
+    arrays: bool,
+}
+
+pub(super) async fn run(args: ProducerArgs) -> Result<(), Failure> {
+    let client = server_at(args.server.clone())?;
+    let orders = shuffled(args.orders, args.seed);
+    let (lanes, chunk) = if args.arrays { (1, ARRAY) } else { (LANES, 1) };
+    let mut pace = JoinSet::new();
+    let orders = Arc::new(orders);
+    for lane in 0..lanes {
+        let (client, orders, total) = (client.clone(), Arc::clone(&orders), args.orders);
+        pace.spawn(async move {
+            let count = u32::try_from(lanes * chunk).unwrap_or(1);
+            let mut beat = interval(PER_ORDER * count);
+            for chunk in orders.chunks(chunk).skip(lane).step_by(lanes) {
+                beat.tick().await;
+                match chunk {
+                    [order] => send_one(&client, *order, total).await?,
+                    _ => send_array(&client, chunk, total).await?,
+                }
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    while let Some(lane) = pace.join_next().await {
+        lane.map_err(Failure::failed)??;
+    }
+    Report::Sent.tell()
+}
+
+async fn send_one(client: &Client, number: u32, total: u32) -> Result<(), Failure> {
+    let order = Order::number(number);
+    let payload = order.payload()?;
+    let (answer, again) = post_until_answered(client, &path(), &order.job(&payload, total)).await?;
+    note(number, &answer.read::<Added<'_>>()?, again)
+}
+
+async fn send_array(client: &Client, numbers: &[u32], total: u32) -> Result<(), Failure> {
+    let orders: Vec<Order> = numbers.iter().map(|number| Order::number(*number)).collect();
+    let payloads = orders.iter().map(Order::payload).collect::<Result<Vec<_>, _>>()?;
+    let jobs: Vec<NewJob<'_>> =
+        orders.iter().zip(&payloads).map(|(order, payload)| order.job(payload, total)).collect();
+    let (answer, again) = post_until_answered(client, &path(), &jobs).await?;
+    let added: AddedMany<'_> = answer.read()?;
+    for (number, outcome) in numbers.iter().zip(&added.jobs) {
+        match outcome {
+            AddOutcome::Added(added) => note(*number, added, again)?,
+            AddOutcome::Refused { error } => {
+                return Err(Failure::failed(format!("order {number} was refused: {}", error.detail)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn path() -> String {
+    format!("/v1/queues/{QUEUE}/jobs")
+}
+
+fn note(order: u32, added: &Added<'_>, again: bool) -> Result<(), Failure> {
+    let id: JobId = added.id.parse().map_err(|_| Failure::failed(format!("{} is not an id", added.id)))?;
+    Report::Added { order, id, duplicate: added.duplicate, again }.tell()
+}
+
+/// Posts until there is an answer: what became of a request whose connection died is not known, and sending it
+/// again with the same keys or tokens is safe. Says whether it had to.
+pub(super) async fn post_until_answered(
+    client: &Client,
+    path: &str,
+    body: &impl serde::Serialize,
+) -> Result<(Answer, bool), Failure> {
+    let mut again = false;
+    loop {
+        match client.post(path, body).await {
+            Ok(answer) => return Ok((answer, again)),
+            Err(error) if error.may_pass() => {
+                again |= matches!(error, CallError::Lost { .. });
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
