@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn id(nth: u64) -> JobId {
-        JobId::new(Timestamp::EPOCH, Seq::new(nth).unwrap_or(Seq::FIRST))
+        JobId::new(Timestamp::EPOCH, Seq::new(nth).unwrap())
     }
 
     fn lease(job: u64, attempt: u32, token: u64) -> Leased {

@@ -18,7 +18,7 @@ use super::verdict::{Cast, Evidence, Kills, Restart, Seen, judge};
 use super::{DemoArgs, server_at, survey};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Output, watched};
+use crate::output::{Output, note, watched};
 use crate::progress::Bar;
 
 const WORKERS: usize = 4;
@@ -69,7 +69,7 @@ impl Director {
         output: Output,
     ) -> Result<Director, Failure> {
         if !watched() && !output.json {
-            eprintln!("demo: {} orders, seed {seed}; takes some 15 seconds", args.orders);
+            note(&format!("demo: {} orders, seed {seed}; takes some 15 seconds", args.orders));
         }
         let (crew, heard) = Crew::gather(dir)?;
         let data = dir.join("data");

@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::client::Client;
 use crate::config::{Config, RemoteSettings, ServeArgs, ServerUrl};
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, note};
 use crate::serve;
 use director::Director;
 
@@ -67,7 +67,7 @@ pub(crate) async fn demo(args: DemoArgs, output: Output) -> Result<(), Failure> 
         signal = interrupted() => Err(Failure::failed(format!("ended by {}", signal?))),
     };
     if args.keep {
-        eprintln!("The server's data and what its processes logged are in {}", dir.path().display());
+        note(&format!("the server's data and what its processes logged are in {}", dir.path().display()));
     }
     let seen = outcome?;
     print::print(&seen, output)?;

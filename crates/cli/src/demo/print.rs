@@ -6,6 +6,9 @@ use super::verdict::{Column, Seen};
 use crate::failure::Failure;
 use crate::output::Output;
 
+/// A figure of a column.
+type Figure = fn(&Column) -> u64;
+
 pub(super) fn print(seen: &Seen, output: Output) -> Result<(), Failure> {
     if output.json {
         return output.json(seen);
@@ -24,7 +27,7 @@ fn page(seen: &Seen) -> Vec<String> {
         format!("{name:<24}{naive:>17}{}", keyed.map(|keyed| format!("{keyed:>11}")).unwrap_or_default())
     };
     lines.push(row("", "naive handler", onefold.map(|_| "Onefold".to_owned())));
-    let rows: [(&str, fn(&Column) -> u64); 5] = [
+    let rows: [(&str, Figure); 5] = [
         ("adds sent", |column| column.adds_sent),
         ("orders accepted", |column| column.orders_accepted),
         ("deliveries", |column| column.deliveries),

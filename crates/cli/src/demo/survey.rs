@@ -57,6 +57,8 @@ pub(super) struct Poison {
     pub(super) history: History,
     /// What the event stream said of it.
     pub(super) event: Option<String>,
+    /// Whether the metrics count it.
+    pub(super) counted: bool,
 }
 
 /// Every job of the orders' queue.
@@ -181,7 +183,9 @@ pub(super) async fn poison(client: &Client) -> Result<Poison, Failure> {
     };
     // Whether it was told or not is for the verdict to say.
     let event = tokio::time::timeout(EVENT, told).await.unwrap_or(None);
-    Ok(Poison { history: history(client, id).await?, event })
+    let metric = format!("onefold_jobs{{queue=\"{POISON_QUEUE}\",state=\"dead\"}} 1");
+    let counted = client.get("/metrics").await?.text().lines().any(|line| line == metric);
+    Ok(Poison { history: history(client, id).await?, event, counted })
 }
 
 /// The reason in an event that says that this job died.

@@ -331,18 +331,23 @@ fn is_before(before: &History, after: &History) -> bool {
 }
 
 fn never_silent(evidence: &Evidence<'_>) -> Verdict {
-    let Poison { history, event } = evidence.poison;
-    let reason = history.reason.as_deref().unwrap_or("for no reason");
-    let dead = history.state == State::Dead.as_str()
-        && history.reason.as_deref() == Some(DeadReason::Attempts.as_str());
-    let told = event.as_deref() == Some(DeadReason::Attempts.as_str());
+    let Poison { history, event, counted } = evidence.poison;
+    let attempts = DeadReason::Attempts.as_str();
+    let dead = history.state == State::Dead.as_str() && history.reason.as_deref() == Some(attempts);
+    let told = event.as_deref() == Some(attempts);
     let others = evidence.rows.iter().filter(|row| row.state != State::Completed.as_str()).count();
-    let event = if told { "an event told it" } else { "BUT no event told it" };
-    let detail = match others {
-        0 => format!("an order nobody can read is {} ({reason}), and {event}", history.state),
-        _ => format!("{others} orders were not completed"),
+    let detail = match (dead, told, counted, others) {
+        (true, true, true, 0) => {
+            format!("an order nobody can read is dead ({attempts}); an event told it, and a metric counts it")
+        }
+        (.., 1..) => format!("{others} orders were not completed"),
+        _ => format!(
+            "an order nobody can read is {} ({}); told by an event: {told}; counted by a metric: {counted}",
+            history.state,
+            history.reason.as_deref().unwrap_or("for no reason"),
+        ),
     };
-    Verdict { id: "I10", name: "never silent", pass: dead && told && others == 0, detail }
+    Verdict { id: "I10", name: "never silent", pass: dead && told && *counted && others == 0, detail }
 }
 
 fn receivers_know(evidence: &Evidence<'_>) -> Verdict {
@@ -368,7 +373,8 @@ fn whys(evidence: &Evidence<'_>) -> Vec<Why> {
 
 fn first_told(evidence: &Evidence<'_>, struck: &HashMap<JobId, (u32, u32)>, what: &str) -> Option<Why> {
     let mut struck: Vec<(&JobId, &(u32, u32))> = struck.iter().collect();
-    struck.sort();
+    // The plainest first: those that ran just twice.
+    struck.sort_by_key(|(id, _)| (evidence.histories.get(id).map_or(usize::MAX, |h| h.attempts.len()), **id));
     struck.into_iter().find_map(|(id, (pid, number))| {
         let history = evidence.histories.get(id)?;
         let attempt = history.attempts.iter().find(|attempt| attempt.number == *number)?;
@@ -391,3 +397,6 @@ fn first_told(evidence: &Evidence<'_>, struck: &HashMap<JobId, (u32, u32)>, what
         Some(Why { job: *id, because })
     })
 }
+
+#[cfg(test)]
+mod tests;
