@@ -8,6 +8,7 @@
 //! that are handed on. [`read`] reads a request without copying any text that needs no unescaping,
 //! and says which member is wrong and how.
 
+mod add;
 mod error_code;
 mod events;
 mod health;
@@ -18,6 +19,7 @@ mod queues;
 mod read;
 mod text;
 
+pub use add::*;
 pub use error_code::ErrorCode;
 pub use events::*;
 pub use health::*;
