@@ -61,7 +61,7 @@ impl Process {
             streams.spawn(stdout.clone().read(pipe));
         }
         if let Some(pipe) = child.stderr.take() {
-            streams.spawn(stderr.clone().read(pipe));
+            streams.spawn(stderr.clone().read(pipe, std::io::stderr()));
         }
         Ok(Process { child, group, stdout, stderr, streams })
     }

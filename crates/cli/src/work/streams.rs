@@ -71,10 +71,10 @@ impl Stdout {
 
 impl Stderr {
     /// Hands it on as it comes, and remembers its end.
-    pub(super) async fn read(self, pipe: impl AsyncRead + Unpin) {
+    pub(super) async fn read(self, pipe: impl AsyncRead + Unpin, mut on: impl Write) {
         each_piece(pipe, |piece| {
-            // Without standard error there is nobody to tell.
-            let _ = std::io::stderr().write_all(piece);
+            // If nobody reads it, it is kept all the same.
+            let _ = on.write_all(piece);
             let mut tail = lock(&self.0);
             tail.extend_from_slice(piece);
             let over = tail.len().saturating_sub(TAIL_BYTES);
@@ -140,7 +140,7 @@ mod tests {
     async fn the_reason_is_the_end_of_standard_error() {
         let stderr = Stderr::default();
         let long = format!("{}\nfirst whole line\nlast\n", "x".repeat(TAIL_BYTES));
-        stderr.clone().read(long.as_bytes()).await;
+        stderr.clone().read(long.as_bytes(), std::io::sink()).await;
         assert_eq!(stderr.tail(), "first whole line\nlast");
     }
 }
