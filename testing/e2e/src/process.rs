@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::now;
 pub struct Process {
     name: String,
     child: Child,
-    lines: Receiver<String>,
+    /// Behind a lock only so that threads may share the process.
+    lines: Mutex<Receiver<String>>,
     errors: Option<JoinHandle<String>>,
 }
 
@@ -38,7 +40,7 @@ impl Process {
             let _ = stderr.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         });
-        Process { name, child, lines, errors: Some(errors) }
+        Process { name, child, lines: Mutex::new(lines), errors: Some(errors) }
     }
 
     /// Its id.
@@ -51,7 +53,7 @@ impl Process {
     /// # Panics
     /// If neither happens within `patience`.
     pub fn line(&self, patience: Duration) -> Option<String> {
-        match self.lines.recv_timeout(patience) {
+        match self.lines.lock().unwrap().recv_timeout(patience) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("{}: no output for {patience:?}", self.name),
