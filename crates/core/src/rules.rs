@@ -299,7 +299,7 @@ pub fn deadline_passed(
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Result<(), IllegalTransition> {
-    let Some(attempt) = &job.attempt else {
+    let Some(attempt) = job.attempt.as_ref().filter(|_| job.state == State::Running) else {
         return Err(IllegalTransition { from: job.state, event: Event::LeaseLost });
     };
     if attempt.ends_at_hard_limit() {

@@ -111,12 +111,9 @@ impl ReferenceEngine {
     }
 
     /// Runs one operation, then hands out what it made available and wakes who waits for it.
-    fn run<T: Send>(
-        &self,
-        operation: impl FnOnce(&mut Model, Timestamp) -> T,
-    ) -> BoxFuture<'_, EngineResult<T>>
+    fn run<T>(&self, operation: impl FnOnce(&mut Model, Timestamp) -> T) -> BoxFuture<'_, EngineResult<T>>
     where
-        T: 'static,
+        T: Send + 'static,
     {
         let now = self.shared.clock.now();
         let mut inner = self.lock();

@@ -110,9 +110,8 @@ fn compare(what: &str, expected: String, seen: String) -> Result<(), String> {
     if expected == seen {
         return Ok(());
     }
-    let same = expected.bytes().zip(seen.bytes()).take_while(|(a, b)| a == b).count();
-    let start = expected.floor_char_boundary(same.saturating_sub(80));
-    let around = |text: &str| text[start.min(text.len())..].chars().take(240).collect::<String>();
+    let same = expected.chars().zip(seen.chars()).take_while(|(a, b)| a == b).count();
+    let around = |text: &str| text.chars().skip(same.saturating_sub(80)).take(240).collect::<String>();
     Err(format!(
         "{what} differs\n  reference: {expected}\n  engine:    {seen}\n  from here:\n  reference: …{}\n  engine:    …{}",
         around(&expected),

@@ -194,7 +194,7 @@ impl Side {
     pub(super) fn hand_out(&mut self, leased: Vec<LeasedJob>) -> Said {
         for job in &leased {
             let lease = Lease::from(job);
-            let held = self.names.leases.iter().any(|known| *known == lease);
+            let held = self.names.leases.contains(&lease);
             if held {
                 continue;
             }
