@@ -155,8 +155,9 @@ async fn l_08_a_client_that_vanished_while_parked_is_given_nothing() {
         let mut gone = pin!(server.post("/v1/leases", body));
         assert!(still_waits(gone.as_mut()).await);
         server.parked(1).await;
-        // Dropped here: its connection closes, and hyper drops the handler's future.
     }
+    // Its connection is closed: hyper drops the handler's future, and the engine notices.
+    server.parked(0).await;
     let mut next = pin!(server.post("/v1/leases", body));
     assert!(still_waits(next.as_mut()).await);
     server.add("q", "{}").await;

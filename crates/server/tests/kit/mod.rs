@@ -121,10 +121,11 @@ impl Server {
         patient(async {
             let stream = TcpStream::connect(self.address).await.unwrap();
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-            let driver = tokio::spawn(connection);
+            // Dropped, it closes the connection: a client that goes away.
+            let mut driver = tokio::task::JoinSet::new();
+            driver.spawn(connection);
             let (parts, body) = sender.send_request(request.map(Full::new)).await.unwrap().into_parts();
             let body = body.collect().await.unwrap().to_bytes();
-            driver.abort();
             Reply { status: parts.status.as_u16(), headers: parts.headers, body }
         })
         .await
