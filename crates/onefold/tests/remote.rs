@@ -14,19 +14,18 @@ use std::time::{Duration, SystemTime};
 
 use onefold::{
     Backoff, DeadReason, Dedup, DurationMs, Error, GroupHead, HandlerError, Job, JobId, NewJob, Onefold,
-    QueuePatch, RawPayload, Refusal, State, Worker, WorkerReport,
+    QueuePatch, RawPayload, Refusal, State, Worker,
 };
 use onefold_core::reference::ReferenceEngine;
 use onefold_core::{Clock, Engine, JobStatus};
 use onefold_runtime::{Runtime, SystemEntropy, TokioClock};
 use onefold_server::{Config, Token};
 use support::watched::{Call, Watched};
+use support::{Running, SECOND};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinHandle};
-
-const SECOND: Duration = Duration::from_secs(1);
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 /// A server in this process.
 struct Server {
@@ -73,27 +72,6 @@ impl Drop for Server {
 
 fn connect(address: SocketAddr) -> Onefold {
     Onefold::connect(&format!("http://{address}"), None).unwrap()
-}
-
-/// A worker in a task of its own.
-struct Running {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<WorkerReport, Error>>,
-}
-
-impl Running {
-    fn start(worker: onefold::ReadyWorker) -> Running {
-        let (stop, stopped) = oneshot::channel();
-        let run = worker.run_until(async {
-            let _ = stopped.await;
-        });
-        Running { stop, task: tokio::spawn(run) }
-    }
-
-    async fn stop(self) -> WorkerReport {
-        let _ = self.stop.send(());
-        self.task.await.unwrap().unwrap()
-    }
 }
 
 fn code<T: std::fmt::Debug>(outcome: Result<T, Error>) -> String {

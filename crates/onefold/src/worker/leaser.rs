@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use onefold_core::{DurationMs, End, LeaseParams, limits};
+use onefold_core::{DurationMs, LeaseParams, limits};
 
 use super::lease::Lease;
 use super::retry::Retry;
@@ -117,8 +117,8 @@ impl Leaser {
         }
     }
 
-    /// Ends a parked call by repeating it without a wait, so that no job is handed out to nobody,
-    /// and gives back what either call got.
+    /// Ends a parked call by repeating it without a wait, so that no job is handed out to nobody.
+    /// What either call got goes to those that wait for a runner, which the worker gives back next.
     async fn take_back(&self, leasing: impl Future<Output = Result<Vec<Leased>, Error>>) {
         let repeated = self.shared.backend().lease(self.params(1, DurationMs::ZERO));
         let both = async { tokio::join!(leasing, repeated) };
@@ -129,10 +129,6 @@ impl Leaser {
                 jobs.push(job);
             }
         }
-        let now = self.shared.clock().monotonic();
-        for job in jobs {
-            let lease = Lease::new(job.id, job.token, now, now, self.shared.config.lease, job.timeout);
-            self.shared.end(Arc::new(lease), End::Release);
-        }
+        self.take_in(jobs, self.shared.clock().monotonic());
     }
 }

@@ -142,7 +142,8 @@ impl Worker {
         self
     }
 
-    /// Holds up to this many jobs: running, waiting to run, and done but not yet settled. Twice
+    /// Holds up to this many jobs whose handlers are not done, running and waiting to run; those
+    /// that are done and on their way back to the store come on top, at most as many again. Twice
     /// the concurrency unless given; no less than the concurrency.
     pub fn prefetch(mut self, jobs: usize) -> Worker {
         self.prefetch = Some(jobs);
@@ -282,7 +283,7 @@ impl ReadyWorker {
             () = shutdown => {}
             _ = fatal.wait_for(Option::is_some) => {}
         }
-        tasks.stop(&shared).await;
+        tasks.stop().await;
         let error = shared.fatal.borrow().clone();
         error.map_or_else(|| Ok(shared.counts.report()), Err)
     }
@@ -296,6 +297,7 @@ impl fmt::Debug for ReadyWorker {
 
 /// The tasks of a running worker; dropped, they end where they are.
 struct Tasks {
+    shared: Arc<Shared>,
     leaser: JoinSet<()>,
     runners: JoinSet<()>,
     settler: JoinSet<()>,
@@ -305,6 +307,7 @@ struct Tasks {
 impl Tasks {
     fn start(shared: &Arc<Shared>, handler: &runner::Handler) -> Tasks {
         let mut tasks = Tasks {
+            shared: Arc::clone(shared),
             leaser: JoinSet::new(),
             runners: JoinSet::new(),
             settler: JoinSet::new(),
@@ -319,7 +322,8 @@ impl Tasks {
         tasks
     }
 
-    async fn stop(&mut self, shared: &Shared) {
+    async fn stop(&mut self) {
+        let shared = &self.shared;
         shared.stopping.cancel();
         shared.stop_runners();
         while self.leaser.join_next().await.is_some() {}
@@ -340,6 +344,14 @@ impl Tasks {
             shared.giving_up.cancel();
             finished_within(&mut self.settler, SETTLE_AT_THE_END).await;
         }
+    }
+}
+
+impl Drop for Tasks {
+    /// Contexts may outlive the worker; nobody speaks for them any more.
+    fn drop(&mut self) {
+        self.shared.outbox.abandon();
+        self.shared.signal_all(CancelReason::LeaseLost);
     }
 }
 

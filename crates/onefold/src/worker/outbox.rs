@@ -59,19 +59,33 @@ impl Outbox {
     }
 
     pub(crate) fn post(&self, letter: Letter) {
-        self.lock().letters.push_back(letter);
-        self.posted.notify_one();
+        self.post_all([letter]);
     }
 
+    /// Once closed it takes nothing: who waits for an answer learns that there is none.
     pub(crate) fn post_all(&self, letters: impl IntoIterator<Item = Letter>) {
-        self.lock().letters.extend(letters);
-        self.posted.notify_one();
+        let mut inner = self.lock();
+        if !inner.closed {
+            inner.letters.extend(letters);
+            drop(inner);
+            self.posted.notify_one();
+        }
     }
 
     /// Nothing more will be posted.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.posted.notify_one();
+    }
+
+    /// Nothing will be sent any more.
+    pub(crate) fn abandon(&self) {
+        let unsent = {
+            let mut inner = self.lock();
+            inner.closed = true;
+            std::mem::take(&mut inner.letters)
+        };
+        drop(unsent);
     }
 
     /// Everything there is, in order, up to `max` operations, waiting if there is nothing. `None`

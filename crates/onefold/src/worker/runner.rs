@@ -86,9 +86,7 @@ fn finish(shared: &Shared, lease: Arc<Lease>, ran: Ran) {
     // it as evidence that the work was done twice (I5).
     let lost = lease.cancelled() == Some(CancelReason::LeaseLost);
     if lost && !matches!(end, End::Complete { .. }) {
-        lease.end();
-        shared.counts.count_lost();
-        shared.let_go(std::iter::once(lease.as_ref()));
+        shared.end_lost(&lease);
     } else {
         shared.end(lease, end);
     }

@@ -125,8 +125,8 @@ pub(crate) struct Shared {
     pub(crate) fatal: watch::Sender<Option<Error>>,
     /// Leases whose end the store has not answered yet.
     held: Mutex<HashMap<FencingToken, Arc<Lease>>>,
-    /// How many jobs are in hand: leased, and their end not answered.
-    in_hand: AtomicUsize,
+    /// How many of them have handlers that are not done: waiting or running.
+    open: AtomicUsize,
     waiting: Mutex<VecDeque<Ticket>>,
     /// A permit for each waiting job.
     ready: Semaphore,
@@ -151,7 +151,7 @@ impl Shared {
             giving_up: CancellationToken::new(),
             fatal: watch::Sender::new(None),
             held: Mutex::default(),
-            in_hand: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             waiting: Mutex::default(),
             ready: Semaphore::new(0),
             room: Notify::new(),
@@ -181,12 +181,21 @@ impl Shared {
     pub(crate) async fn room(&self) -> usize {
         let low_water = (self.config.prefetch - self.config.concurrency) / 2;
         loop {
-            let room = self.config.prefetch.saturating_sub(self.in_hand.load(Ordering::Acquire));
+            let room = self.room_now();
             if room > 0 && lock(&self.waiting).len() <= low_water {
                 return room;
             }
             self.room.notified().await;
         }
+    }
+
+    /// Jobs whose handlers are done make room at once, or the time of a settle would be lost; but
+    /// a store that does not answer must not be asked for more and more.
+    fn room_now(&self) -> usize {
+        let prefetch = self.config.prefetch;
+        let open = prefetch.saturating_sub(self.open.load(Ordering::Acquire));
+        let held = prefetch.saturating_mul(2).saturating_sub(lock(&self.held).len());
+        open.min(held)
     }
 
     /// Takes leased jobs in hand.
@@ -196,7 +205,7 @@ impl Shared {
         let needed_until = next_beat_at_the_latest.saturating_add(self.config.margin());
         let urgent = tickets.iter().any(|ticket| ticket.lease.deadline() <= needed_until);
         self.counts.count_leased(count);
-        self.in_hand.fetch_add(count, Ordering::AcqRel);
+        self.open.fetch_add(count, Ordering::AcqRel);
         lock(&self.held).extend(tickets.iter().map(|ticket| (ticket.lease.token, Arc::clone(&ticket.lease))));
         lock(&self.waiting).extend(tickets);
         self.ready.add_permits(count);
@@ -225,23 +234,31 @@ impl Shared {
 
     /// Sends the end of an attempt on its way.
     pub(crate) fn end(&self, lease: Arc<Lease>, end: End) {
-        lease.end();
+        self.done(&lease);
         self.outbox.post(Letter::End { lease, end });
+    }
+
+    /// A handler is done whose lease is lost: there is nothing to tell.
+    pub(crate) fn end_lost(&self, lease: &Lease) {
+        self.done(lease);
+        self.counts.count_lost();
+        self.let_go(std::iter::once(lease));
+    }
+
+    fn done(&self, lease: &Lease) {
+        lease.end();
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        self.room.notify_one();
     }
 
     /// The store has answered these ends, or will not be asked any more.
     pub(crate) fn let_go<'a>(&self, leases: impl Iterator<Item = &'a Lease>) {
         let mut held = lock(&self.held);
-        let before = held.len();
         for lease in leases {
             held.remove(&lease.token);
         }
-        let gone = before - held.len();
         drop(held);
-        if gone > 0 {
-            self.in_hand.fetch_sub(gone, Ordering::AcqRel);
-            self.room.notify_one();
-        }
+        self.room.notify_one();
     }
 
     /// Every lease whose handler is not done.

@@ -9,10 +9,12 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onefold::{JobId, JobView, Onefold, State};
+use onefold::{Error, JobId, JobView, Onefold, ReadyWorker, Refusal, State, WorkerReport};
 use onefold_core::reference::ReferenceEngine;
 use onefold_core::{Engine, EngineError};
 use onefold_runtime::{SystemEntropy, TokioClock};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use watched::{Call, Watched};
 
@@ -55,4 +57,40 @@ pub(crate) async fn when(onefold: &Onefold, id: JobId, state: State) -> JobView 
         Ok(view) => view,
         Err(_elapsed) => panic!("{id} did not become {state}: {:?}", onefold.get(id).await),
     }
+}
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// A worker in a task of its own.
+pub(crate) struct Running {
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) task: JoinHandle<Result<WorkerReport, Error>>,
+}
+
+impl Running {
+    pub(crate) fn start(worker: ReadyWorker) -> Running {
+        let (stop, stopped) = oneshot::channel();
+        let run = worker.run_until(async {
+            let _ = stopped.await;
+        });
+        Running { stop, task: tokio::spawn(run) }
+    }
+
+    pub(crate) async fn stop(self) -> WorkerReport {
+        let _ = self.stop.send(());
+        self.task.await.unwrap().unwrap()
+    }
+}
+
+pub(crate) fn lease_lost<T: std::fmt::Debug>(outcome: Result<T, Error>) -> bool {
+    matches!(outcome, Err(Error::Refused(Refusal::LeaseLost { .. })))
+}
+
+pub(crate) async fn add(onefold: &Onefold, payload: u64) -> JobId {
+    onefold.queue::<u64>("q").add(payload).await.unwrap().id
+}
+
+pub(crate) async fn add_many(onefold: &Onefold, count: u64) -> Vec<JobId> {
+    let added = onefold.queue::<u64>("q").add_many(0..count).await.unwrap();
+    added.into_iter().map(|added| added.unwrap().id).collect()
 }

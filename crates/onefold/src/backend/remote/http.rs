@@ -24,13 +24,16 @@ const CLOSED_CONNECTIONS_MAX: u32 = 3;
 /// The largest payload in base64, and room to spare.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-#[cfg(feature = "tls")]
-type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
-#[cfg(not(feature = "tls"))]
-type Connector = HttpConnector;
+/// Connections that are kept. TLS is prepared only for a server that speaks it: on a machine
+/// without certificates of authorities it cannot be.
+enum Connections {
+    Plain(Client<HttpConnector, Full<Bytes>>),
+    #[cfg(feature = "tls")]
+    Secure(Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
 
 pub(super) struct Http {
-    client: Client<Connector, Full<Bytes>>,
+    connections: Connections,
     /// Ends without a slash.
     base: String,
     authorization: Option<HeaderValue>,
@@ -99,13 +102,8 @@ impl Http {
             value.set_sensitive(true);
             Ok::<_, Invalid>(value)
         };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEEP_IDLE)
-            .retry_canceled_requests(false)
-            .build(connector());
         Ok(Http {
-            client,
+            connections: Connections::new(secure)?,
             base: url.trim_end_matches('/').to_owned(),
             authorization: token.map(bearer).transpose()?,
         })
@@ -139,7 +137,7 @@ impl Http {
     async fn try_send(&self, call: &Call) -> Result<Answer, Failed> {
         let reads = call.method == Method::GET;
         let request = self.request(call).map_err(Failed::Final)?;
-        let answer = self.client.request(request).await.map_err(|error| failed(&error, reads))?;
+        let answer = self.connections.request(request).await.map_err(|error| failed(&error, reads))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| Failed::Final(lost(reads, &error.to_string())))?.to_bytes();
@@ -167,21 +165,41 @@ impl Http {
     }
 }
 
-fn connector() -> Connector {
-    let mut http = HttpConnector::new();
-    http.set_nodelay(true);
-    http.set_connect_timeout(Some(CONNECT));
-    #[cfg(feature = "tls")]
-    {
-        http.enforce_http(false);
-        hyper_rustls::HttpsConnectorBuilder::new()
-            .with_platform_verifier()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http)
+impl Connections {
+    #[cfg_attr(not(feature = "tls"), allow(unused_variables, reason = "what is secure is refused earlier"))]
+    fn new(secure: bool) -> Result<Connections, Invalid> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(KEEP_IDLE).retry_canceled_requests(false);
+        #[cfg(feature = "tls")]
+        if secure {
+            let tls = hyper_rustls::HttpsConnectorBuilder::new().try_with_platform_verifier();
+            let tls = tls.map_err(|error| {
+                Invalid::value(
+                    "the server's URL",
+                    format!("is https://, but TLS cannot be used here: {error}"),
+                )
+            })?;
+            connector.enforce_http(false);
+            return Ok(Connections::Secure(
+                builder.build(tls.https_only().enable_http1().wrap_connector(connector)),
+            ));
+        }
+        Ok(Connections::Plain(builder.build(connector)))
     }
-    #[cfg(not(feature = "tls"))]
-    http
+
+    async fn request(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<http::Response<hyper::body::Incoming>, hyper_util::client::legacy::Error> {
+        match self {
+            Connections::Plain(client) => client.request(request).await,
+            #[cfg(feature = "tls")]
+            Connections::Secure(client) => client.request(request).await,
+        }
+    }
 }
 
 fn failed(error: &hyper_util::client::legacy::Error, reads: bool) -> Failed {
