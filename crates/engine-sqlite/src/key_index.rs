@@ -83,11 +83,6 @@ impl KeyIndex {
         self.len
     }
 
-    /// Bytes the index takes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.allocation_size() as u64).sum()
-    }
-
     pub(crate) fn insert(&mut self, hash: KeyHash, lid: u64) {
         let slot = Slot::new(hash, lid);
         if let Some(shard) = self.shards.get_mut(hash.shard()) {

@@ -199,7 +199,8 @@ fn write(
 ) {
     let refused = |reason: String| OpenError::Store { path: dir.to_owned(), reason };
     let connect = |writes| {
-        open::connect(database, options.vfs.as_deref(), writes).map_err(|error| refused(open::explain(&error)))
+        open::connect(database, options.vfs.as_deref(), writes)
+            .map_err(|error| refused(open::explain(&error)))
     };
     let prepared = connect(true).and_then(|conn| {
         open::prepare(&conn, dir, options.clock.as_ref(), options.entropy.as_ref())?;

@@ -203,7 +203,7 @@ impl SeqSet {
                 .ok()?;
             let sorted = places.windows(2).all(|pair| pair.first() < pair.last());
             let fits = places.last().is_none_or(|last| *last < 1 << BUCKET_BITS);
-            if stored.len() % 2 != 0 || places.is_empty() || !sorted || !fits {
+            if !stored.len().is_multiple_of(2) || places.is_empty() || !sorted || !fits {
                 return None;
             }
             Container::Sparse(places)

@@ -3,22 +3,26 @@
 
 mod add;
 mod command;
+mod flush;
+mod groups;
 mod lease;
 pub(crate) mod ledger;
 mod manage;
 pub(crate) mod memory;
+mod parked;
 mod settle;
 pub(crate) mod store;
 mod tick;
+mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 
 use onefold_core::promise::Resolver;
 use onefold_core::{
-    Clock, DurationMs, End, EngineError, LeaseParams, LeasedJob, QueueName, SettleAction, SettleOp,
-    StepDetector, StoreStats, Ticked, Timestamp,
+    Clock, End, EngineError, LeaseParams, LeasedJob, QueueName, SettleAction, SettleOp, StepDetector,
+    StoreStats, Ticked, Timestamp,
 };
 use rusqlite::Connection;
 
@@ -28,18 +32,14 @@ use crate::shared::{QueueSeen, Shared};
 use crate::stats::Stats;
 use command::Outcome;
 pub(crate) use command::{Answer, Command};
+use parked::Parked;
 use store::Store;
 
 /// Things done in one transaction at the most.
 const GROUP_MAX: usize = 4_096;
 
-/// A poll that waits for jobs.
-struct Parked {
-    params: LeaseParams,
-    /// On the monotonic clock: nobody waits longer because the wall clock was set.
-    until: DurationMs,
-    answer: Answer<Vec<LeasedJob>>,
-}
+/// Parked polls, by number, and what each was given in a transaction.
+type Served = Vec<(u64, Vec<LeasedJob>)>;
 
 /// See the [module](self).
 pub(crate) struct Writer<'c> {
@@ -137,7 +137,7 @@ impl<'c> Writer<'c> {
     }
 
     /// Runs commands and parked polls in one transaction. On return it is durable or never was.
-    fn transact(&mut self, group: &[Command]) -> StoreResult<(Vec<Outcome>, Vec<(u64, Vec<LeasedJob>)>)> {
+    fn transact(&mut self, group: &[Command]) -> StoreResult<(Vec<Outcome>, Served)> {
         self.store.begin(self.clock.now());
         let done = self.transact_inner(group);
         if done.is_err() {
@@ -150,10 +150,7 @@ impl<'c> Writer<'c> {
         done
     }
 
-    fn transact_inner(
-        &mut self,
-        group: &[Command],
-    ) -> StoreResult<(Vec<Outcome>, Vec<(u64, Vec<LeasedJob>)>)> {
+    fn transact_inner(&mut self, group: &[Command]) -> StoreResult<(Vec<Outcome>, Served)> {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         let mut outcomes = Vec::with_capacity(group.len());
         let mut served = Vec::new();
@@ -223,7 +220,7 @@ impl<'c> Writer<'c> {
     }
 
     /// Lets parked polls have what became leasable, in the transaction that made it so.
-    fn serve_parked(&mut self, served: &mut Vec<(u64, Vec<LeasedJob>)>) -> StoreResult<()> {
+    fn serve_parked(&mut self, served: &mut Served) -> StoreResult<()> {
         if !self.store.mem.has_woken() {
             return Ok(());
         }
@@ -282,7 +279,7 @@ impl<'c> Writer<'c> {
     }
 
     /// The transaction is durable: shows it to readers and answers.
-    fn answer(&mut self, group: Vec<Command>, outcomes: Vec<Outcome>, served: Vec<(u64, Vec<LeasedJob>)>) {
+    fn answer(&mut self, group: Vec<Command>, outcomes: Vec<Outcome>, served: Served) {
         self.stats.attempts_ended(&self.store.ended);
         let finished = std::mem::take(&mut self.store.finished);
         let shown: Vec<i64> = self.store.take_shown();
@@ -392,77 +389,6 @@ impl<'c> Writer<'c> {
         }
     }
 
-    // Parked polls.
-
-    fn park(&mut self, params: LeaseParams, answer: Answer<Vec<LeasedJob>>) {
-        self.end_poll(params.poll);
-        let number = self.next_parked;
-        self.next_parked += 1;
-        for queue in &params.queues {
-            self.parked_by_queue.entry(queue.clone()).or_default().insert(number);
-        }
-        if let Some(poll) = params.poll {
-            self.parked_by_poll.insert(poll, number);
-        }
-        let until = self.clock.monotonic().saturating_add(params.wait);
-        self.parked.insert(number, Parked { params, until, answer });
-        // Polls whose clients went away are swept out as others come.
-        if self.parked.len() >= 64 && self.parked.len().is_power_of_two() {
-            let gone: Vec<u64> = self
-                .parked
-                .iter()
-                .filter(|(_, p)| p.answer.is_abandoned())
-                .map(|(number, _)| *number)
-                .collect();
-            for number in gone {
-                self.unpark(number);
-            }
-        }
-    }
-
-    fn unpark(&mut self, number: u64) -> Option<Parked> {
-        let parked = self.parked.remove(&number)?;
-        for queue in &parked.params.queues {
-            if let Some(polls) = self.parked_by_queue.get_mut(queue) {
-                polls.remove(&number);
-                if polls.is_empty() {
-                    self.parked_by_queue.remove(queue);
-                }
-            }
-        }
-        if let Some(poll) = parked.params.poll
-            && self.parked_by_poll.get(&poll) == Some(&number)
-        {
-            self.parked_by_poll.remove(&poll);
-        }
-        Some(parked)
-    }
-
-    /// A repeat of a poll ends the first with an empty list.
-    fn end_poll(&mut self, poll: Option<u64>) {
-        if let Some(number) = poll.and_then(|poll| self.parked_by_poll.get(&poll).copied()) {
-            self.end_parked(number);
-        }
-    }
-
-    fn end_polls_due(&mut self) {
-        let now = self.clock.monotonic();
-        let over: Vec<u64> =
-            self.parked.iter().filter(|(_, p)| p.until <= now).map(|(number, _)| *number).collect();
-        over.into_iter().for_each(|number| self.end_parked(number));
-    }
-
-    fn end_all_polls(&mut self) {
-        let all: Vec<u64> = self.parked.keys().copied().collect();
-        all.into_iter().for_each(|number| self.end_parked(number));
-    }
-
-    fn end_parked(&mut self, number: u64) {
-        if let Some(parked) = self.unpark(number) {
-            let _ = parked.answer.resolve(Ok(Vec::new()));
-        }
-    }
-
     fn give_back(&mut self, unwanted: Vec<LeasedJob>) {
         self.unclaimed.extend(release_ops(&unwanted));
     }
@@ -496,10 +422,7 @@ fn take_group(
         if weight >= GROUP_MAX {
             break;
         }
-        next = match commands.try_recv() {
-            Ok(command) => Some(command),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        };
+        next = commands.try_recv().ok();
     }
     group
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use onefold_core::{
-    Backoff, DurationMs, Entropy, Event, EventKind, EvidenceKind, FreeOn, Group, GroupHead, Job, JobId,
-    JobSpec, JobView, Key, OnDead, Outcome as AttemptOutcome, QueueName, QueueSettings, RetryPolicy, Seq,
-    State, Timestamp, TokenSequence, limits, rules,
+    Backoff, DurationMs, Entropy, Event, EventKind, EvidenceKind, FreeOn, Group, Job, JobId, JobSpec,
+    JobView, Key, Outcome as AttemptOutcome, QueueName, RetryPolicy, Seq, State, Timestamp, TokenSequence,
+    limits,
 };
 
 use super::memory::{Counters, Memory, Queue, QueueId, SetName};
@@ -19,8 +19,6 @@ use crate::rows;
 use crate::sets::bucket_of;
 use crate::statements::Statements;
 
-/// Timers lie on disk in buckets of 2^18 ms; those of the near future are in memory too.
-const TIMER_BUCKET_BITS: u32 = 18;
 /// One row of events holds at most this many.
 pub(crate) const EVENTS_PER_ROW: u32 = 60_000;
 
@@ -52,7 +50,7 @@ impl Terms {
 
 /// How a job in memory differs from its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pending {
+pub(super) enum Pending {
     Nothing,
     Insert,
     Update,
@@ -67,7 +65,7 @@ pub(crate) struct Entry {
     pub(crate) terms: Terms,
     /// Kept only within the transaction that added or read it.
     pub(crate) spec: Option<JobSpec>,
-    pending: Pending,
+    pub(super) pending: Pending,
 }
 
 impl Entry {
@@ -90,16 +88,16 @@ impl Entry {
 
 /// Where a job stands in memory's indexes; a function of the job alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Places {
-    state: State,
+pub(super) struct Places {
+    pub(super) state: State,
     /// In the ready set unless its group says otherwise.
-    ready: Option<i16>,
-    timer: Option<Timestamp>,
-    deadline: Option<Timestamp>,
+    pub(super) ready: Option<i16>,
+    pub(super) timer: Option<Timestamp>,
+    pub(super) deadline: Option<Timestamp>,
 }
 
 impl Places {
-    fn of(job: &Job) -> Places {
+    pub(super) fn of(job: &Job) -> Places {
         let one_ms = DurationMs::from_ms(1);
         let timer = match job.state {
             State::Scheduled | State::Retrying => Some(job.run_at),
@@ -125,12 +123,12 @@ pub(crate) struct Store<'c> {
     pub(crate) tokens: TokenSequence,
     /// The one time of a transaction.
     pub(crate) now: Timestamp,
-    cache: HashMap<u64, Box<Entry>>,
-    touched: Vec<u64>,
+    pub(super) cache: HashMap<u64, Box<Entry>>,
+    pub(super) touched: Vec<u64>,
     /// A row being put together.
-    buffer: Vec<u8>,
-    default_backoff: Backoff,
-    events: EventLog,
+    pub(super) buffer: Vec<u8>,
+    pub(super) default_backoff: Backoff,
+    pub(super) events: EventLog,
     /// Jobs that finished in this transaction.
     pub(crate) finished: Vec<u64>,
     /// Attempts that ended in this transaction.
@@ -138,9 +136,9 @@ pub(crate) struct Store<'c> {
     /// Timers up to this bucket are in memory.
     pub(crate) timers_loaded: i64,
     /// Queues changed by the transaction, to be shown to readers.
-    shown: Vec<QueueId>,
+    pub(super) shown: Vec<QueueId>,
     /// The numbers as they are on disk.
-    stored: (Counters, u64),
+    pub(super) stored: (Counters, u64),
 }
 
 impl<'c> Store<'c> {
@@ -238,7 +236,7 @@ impl<'c> Store<'c> {
         Ok(self.read_job(seq)?.filter(|row| row.job.id == id).map(|row| row.job.state))
     }
 
-    fn read_job(&mut self, seq: u64) -> StoreResult<Option<rows::JobRow>> {
+    pub(super) fn read_job(&mut self, seq: u64) -> StoreResult<Option<rows::JobRow>> {
         let mem = &self.mem;
         let mut found = self.stmts.job_select.query([seq as i64])?;
         match found.next()? {
@@ -428,191 +426,6 @@ impl<'c> Store<'c> {
         }
     }
 
-    // Timers.
-
-    pub(crate) fn timer_bucket(at: Timestamp) -> i64 {
-        at.as_unix_ms() >> TIMER_BUCKET_BITS
-    }
-
-    /// When a bucket of timers begins.
-    pub(crate) fn timer_bucket_start(bucket: i64) -> Timestamp {
-        Timestamp::from_unix_ms(bucket << TIMER_BUCKET_BITS).unwrap_or(Timestamp::EPOCH)
-    }
-
-    fn insert_timer(&mut self, at: Timestamp, seq: u64) -> StoreResult<()> {
-        let bucket = Self::timer_bucket(at);
-        self.stmts.timer_put.execute((bucket, seq as i64, at.as_unix_ms()))?;
-        if bucket <= self.timers_loaded {
-            self.mem.insert_timer(at, seq);
-        }
-        Ok(())
-    }
-
-    fn remove_timer(&mut self, at: Timestamp, seq: u64) -> StoreResult<()> {
-        self.stmts.timer_delete.execute((Self::timer_bucket(at), seq as i64))?;
-        self.mem.remove_timer(at, seq);
-        Ok(())
-    }
-
-    // Groups.
-
-    fn group_settings(&self, queue: QueueId) -> (GroupHead, OnDead) {
-        let settings = self.mem.queue(queue).map(|queue| &queue.settings);
-        let head = settings.and_then(|s| s.group_head).unwrap_or(GroupHead::Hold);
-        (head, settings.and_then(|s| s.on_dead).unwrap_or(OnDead::Continue))
-    }
-
-    /// The one job of a group that could be leased now, with its priority (I8). `entry` is a job
-    /// of the group that is taken out at the moment.
-    fn group_head(&mut self, entry: &Entry, group: &Group) -> StoreResult<Option<(u64, i16)>> {
-        let queue = entry.queue;
-        if self.mem.group_runs(queue, group) {
-            return Ok(None);
-        }
-        let (head, _) = self.group_settings(queue);
-        let mut after = -1_i64;
-        loop {
-            let Some((order, seq)) = self.group_member(queue, group, after)? else { return Ok(None) };
-            after = order;
-            let (state, priority) = if seq == entry.seq() {
-                (entry.job.state, entry.job.priority)
-            } else {
-                match self.cache.get(&seq) {
-                    Some(entry) => (entry.job.state, entry.job.priority),
-                    None => match self.read_job(seq)? {
-                        Some(row) => (row.job.state, row.job.priority),
-                        None => return Err(StoreError::corrupt(format!("job {seq} of a group has no row"))),
-                    },
-                }
-            };
-            match (state, head) {
-                (State::Available, _) => return Ok(Some((seq, priority))),
-                (State::Scheduled | State::Retrying, GroupHead::Skip) => {}
-                _ => return Ok(None),
-            }
-        }
-    }
-
-    fn group_member(&mut self, queue: QueueId, group: &Group, after: i64) -> StoreResult<Option<(i64, u64)>> {
-        let mut found = self.stmts.group_select.query((queue, group.as_str(), after))?;
-        Ok(match found.next()? {
-            Some(row) => Some((row.get(0)?, row.get::<_, i64>(1)? as u64)),
-            None => None,
-        })
-    }
-
-    /// Lets the right job of a group stand in the ready set, given the one that stood there.
-    fn regroup(&mut self, entry: &Entry, group: &Group, before: Option<(u64, i16)>) -> StoreResult<()> {
-        let after = self.group_head(entry, group)?;
-        if before != after {
-            if let Some((seq, priority)) = before {
-                self.mem.remove(SetName::Ready(entry.queue, priority), seq);
-            }
-        }
-        if let Some((seq, priority)) = after {
-            self.mem.insert(SetName::Ready(entry.queue, priority), seq);
-        }
-        Ok(())
-    }
-
-    fn move_group(
-        &mut self,
-        entry: &mut Entry,
-        group: &Group,
-        before: &Places,
-        after: &Places,
-        head_before: Option<(u64, i16)>,
-    ) -> StoreResult<()> {
-        let queue = entry.queue;
-        if before.state == State::Running || after.state == State::Running {
-            self.mem.set_group_runs(queue, group, after.state == State::Running);
-        }
-        let (_, on_dead) = self.group_settings(queue);
-        if let (true, Some(order)) = (before.state != after.state, entry.job.group_order) {
-            let blocks = on_dead == OnDead::Block && matches!(after.state, State::Dead | State::Cancelled);
-            if after.state.is_finished() && !blocks {
-                self.stmts.group_delete.execute((queue, group.as_str(), order as i64))?;
-            }
-        }
-        self.regroup(entry, group, head_before)
-    }
-
-    /// Moves a finished job that will run again to the back of its group.
-    pub(crate) fn requeue_in_group(&mut self, entry: &mut Entry) -> StoreResult<()> {
-        let (Some(group), Some(order)) = (entry.terms.group.clone(), entry.job.group_order) else {
-            return Ok(());
-        };
-        let head_before = self.group_head(entry, &group)?;
-        self.stmts.group_delete.execute((entry.queue, group.as_str(), order as i64))?;
-        let order = self.take_seq();
-        entry.job.group_order = Some(order);
-        self.stmts.group_put.execute((entry.queue, group.as_str(), order as i64, entry.seq() as i64))?;
-        self.regroup(entry, &group, head_before)
-    }
-
-    /// Takes a finished job that still blocks its group out of it.
-    pub(crate) fn unblock_group(&mut self, entry: &Entry) -> StoreResult<()> {
-        let (Some(group), Some(order)) = (&entry.terms.group, entry.job.group_order) else { return Ok(()) };
-        let head_before = self.group_head(entry, group)?;
-        self.stmts.group_delete.execute((entry.queue, group.as_str(), order as i64))?;
-        self.regroup(entry, group, head_before)
-    }
-
-    fn tell_group_passed(&mut self, entry: &Entry, group: &Group, state: State) -> StoreResult<()> {
-        let (_, on_dead) = self.group_settings(entry.queue);
-        if state == State::Completed || on_dead == OnDead::Block {
-            return Ok(());
-        }
-        let first = self.group_member(entry.queue, group, -1)?;
-        if first.is_some_and(|(order, _)| entry.job.group_order.is_some_and(|own| order as u64 > own)) {
-            self.emit(EventKind::GroupPassed, entry.queue, Some(&entry.job));
-        }
-        Ok(())
-    }
-
-    /// Brings every group of a queue in line with changed settings.
-    pub(crate) fn regroup_queue(&mut self, queue: QueueId, old: &QueueSettings) -> StoreResult<()> {
-        let new = self.mem.queue(queue).map(|queue| Arc::clone(&queue.settings));
-        let Some(new) = new else { return Ok(()) };
-        let unblocks = old.on_dead == Some(OnDead::Block) && new.on_dead != Some(OnDead::Block);
-        if old.group_head == new.group_head && !unblocks {
-            return Ok(());
-        }
-        let mut names = Vec::new();
-        let mut found = self.stmts.group_names.query([queue])?;
-        while let Some(row) = found.next()? {
-            names.push(row.get::<_, String>(0)?);
-        }
-        drop(found);
-        for name in names {
-            let group = Group::new(&name)
-                .map_err(|_| StoreError::corrupt("a stored group cannot be read".to_owned()))?;
-            self.regroup_one(queue, &group, unblocks)?;
-        }
-        Ok(())
-    }
-
-    fn regroup_one(&mut self, queue: QueueId, group: &Group, unblocks: bool) -> StoreResult<()> {
-        let mut after = -1_i64;
-        let mut some_member = None;
-        while let Some((order, seq)) = self.group_member(queue, group, after)? {
-            after = order;
-            let Some(entry) = self.take(seq)? else { continue };
-            if unblocks && entry.job.state.is_finished() {
-                self.stmts.group_delete.execute((queue, group.as_str(), order))?;
-            } else {
-                self.mem.remove(SetName::Ready(queue, entry.job.priority), seq);
-                some_member = Some(seq);
-            }
-            self.put(entry);
-        }
-        if let Some(entry) = some_member.map(|seq| self.take(seq)).transpose()?.flatten() {
-            self.regroup(&entry, group, None)?;
-            self.put(entry);
-        }
-        Ok(())
-    }
-
     // Events and evidence.
 
     pub(crate) fn emit(&mut self, kind: EventKind, queue: QueueId, job: Option<&Job>) {
@@ -620,11 +433,6 @@ impl<'c> Store<'c> {
         let attempt = job.map_or(0, Job::attempts);
         self.events.push(NewEvent { kind, queue, job: job.map(|job| job.id), reason, attempt }, self.now);
         self.mem.counters.next_event += 1;
-    }
-
-    /// How many events wait to be written.
-    pub(crate) fn events_pending(&self) -> u32 {
-        self.events.count()
     }
 
     /// Notes something that happened to a job, with its number among those of its kind.
@@ -669,135 +477,6 @@ impl<'c> Store<'c> {
         self.stmts.queue_insert.execute((id, name.as_str(), settings, counts))?;
         self.mem.put_queue(id, Some(queue));
         Ok(id)
-    }
-
-    // Transactions.
-
-    /// Begins: the clock is read once for everything in it.
-    pub(crate) fn begin(&mut self, now: Timestamp) {
-        self.now = now;
-    }
-
-    /// Writes changed job rows.
-    pub(crate) fn flush_jobs(&mut self) -> StoreResult<()> {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        touched.dedup();
-        for seq in &touched {
-            let Some(entry) = self.cache.get_mut(seq) else { continue };
-            let stmt = match entry.pending {
-                Pending::Nothing => continue,
-                Pending::Insert => &mut self.stmts.job_insert,
-                Pending::Update => &mut self.stmts.job_update,
-            };
-            rows::write_job(stmt, &entry.job, entry.queue, entry.retain, &mut self.buffer)?;
-            entry.pending = Pending::Nothing;
-        }
-        self.touched = touched;
-        Ok(())
-    }
-
-    /// Writes everything the transaction changed.
-    pub(crate) fn flush(&mut self) -> StoreResult<()> {
-        self.flush_jobs()?;
-        self.flush_events()?;
-        let dirty = self.mem.take_dirty();
-        for (name, bucket) in dirty.sets {
-            let (kind, queue, priority) = name.columns();
-            match self.mem.set(name).and_then(|set| set.stored(bucket)) {
-                Some(members) => {
-                    self.stmts.set_put.execute((kind, queue, priority, bucket as i64, members))?
-                }
-                None => self.stmts.set_delete.execute((kind, queue, priority, bucket as i64))?,
-            };
-        }
-        for id in dirty.queues {
-            self.shown.push(id);
-            if let Some(queue) = self.mem.queue(id) {
-                let (settings, counts) = stored_queue(queue)?;
-                self.stmts.queue_update.execute((id, settings, counts))?;
-            }
-        }
-        for bucket in dirty.retention {
-            match self.mem.retention(bucket) {
-                Some(at) => self.stmts.retention_put.execute((bucket as i64, at.as_unix_ms()))?,
-                None => self.stmts.retention_delete.execute([bucket as i64])?,
-            };
-        }
-        let numbers = (self.mem.counters, self.tokens.high_water());
-        if numbers != self.stored {
-            let (counters, token) = numbers;
-            let columns = (counters.next_seq as i64, token as i64, counters.next_event as i64);
-            self.stmts.meta_update.execute(columns)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the events so far, so that a row never holds too many.
-    pub(crate) fn flush_events(&mut self) -> StoreResult<()> {
-        let count = self.events.count();
-        if count > 0 {
-            let first = self.mem.counters.next_event - u64::from(count);
-            let columns = (first as i64, count, self.now.as_unix_ms(), self.events.bytes());
-            self.stmts.event_insert.execute(columns)?;
-            self.events.clear();
-        }
-        Ok(())
-    }
-
-    pub(crate) fn take_shown(&mut self) -> Vec<QueueId> {
-        std::mem::take(&mut self.shown)
-    }
-
-    /// The transaction is durable. Running jobs stay in memory, others are read again when needed.
-    pub(crate) fn committed(&mut self) {
-        self.mem.commit();
-        self.stored = (self.mem.counters, self.tokens.high_water());
-        for seq in std::mem::take(&mut self.touched) {
-            if let Some(entry) = self.cache.get_mut(&seq) {
-                if entry.job.state == State::Running {
-                    entry.spec = None;
-                } else {
-                    self.cache.remove(&seq);
-                }
-            }
-        }
-        self.finished.clear();
-        self.ended.clear();
-    }
-
-    /// The transaction never happened: what it touched is read again when needed.
-    pub(crate) fn rolled_back(&mut self) {
-        let (counters, token) = self.stored;
-        self.mem.roll_back(counters);
-        self.tokens.rewind(token);
-        for seq in std::mem::take(&mut self.touched) {
-            self.cache.remove(&seq);
-        }
-        self.events.clear();
-        self.shown.clear();
-        self.finished.clear();
-        self.ended.clear();
-    }
-
-    /// Takes a job that is being deleted out of memory.
-    pub(crate) fn forget(&mut self, seq: u64) {
-        self.cache.remove(&seq);
-    }
-
-    /// Gives every live lease its full length again.
-    pub(crate) fn renew_running_leases(&mut self) -> StoreResult<()> {
-        let running: Vec<u64> =
-            self.mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
-        for seq in running {
-            let Some(mut entry) = self.take(seq)? else { continue };
-            let _ = self.change(&mut entry, None, |job, policy, _, now| {
-                rules::renew_lease(job, policy.timeout, now);
-                Ok::<_, ()>(())
-            })?;
-            self.put(entry);
-        }
-        Ok(())
     }
 }
 

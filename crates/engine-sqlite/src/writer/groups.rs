@@ -1,0 +1,183 @@
+//! Groups: which one job of a group could be leased now (I8). Only that one stands in the ready set.
+
+use std::sync::Arc;
+
+use onefold_core::{EventKind, Group, GroupHead, OnDead, QueueSettings, State};
+
+use super::memory::{QueueId, SetName};
+use super::store::{Entry, Places, Store};
+use crate::error::{StoreError, StoreResult};
+
+impl Store<'_> {
+    pub(super) fn group_settings(&self, queue: QueueId) -> (GroupHead, OnDead) {
+        let settings = self.mem.queue(queue).map(|queue| &queue.settings);
+        let head = settings.and_then(|s| s.group_head).unwrap_or(GroupHead::Hold);
+        (head, settings.and_then(|s| s.on_dead).unwrap_or(OnDead::Continue))
+    }
+
+    /// The one job of a group that could be leased now, with its priority (I8). `entry` is a job
+    /// of the group that is taken out at the moment.
+    pub(super) fn group_head(&mut self, entry: &Entry, group: &Group) -> StoreResult<Option<(u64, i16)>> {
+        let queue = entry.queue;
+        if self.mem.group_runs(queue, group) {
+            return Ok(None);
+        }
+        let (head, _) = self.group_settings(queue);
+        let mut after = -1_i64;
+        loop {
+            let Some((order, seq)) = self.group_member(queue, group, after)? else { return Ok(None) };
+            after = order;
+            let (state, priority) = if seq == entry.seq() {
+                (entry.job.state, entry.job.priority)
+            } else {
+                match self.cache.get(&seq) {
+                    Some(entry) => (entry.job.state, entry.job.priority),
+                    None => match self.read_job(seq)? {
+                        Some(row) => (row.job.state, row.job.priority),
+                        None => return Err(StoreError::corrupt(format!("job {seq} of a group has no row"))),
+                    },
+                }
+            };
+            match (state, head) {
+                (State::Available, _) => return Ok(Some((seq, priority))),
+                (State::Scheduled | State::Retrying, GroupHead::Skip) => {}
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    pub(super) fn group_member(
+        &mut self,
+        queue: QueueId,
+        group: &Group,
+        after: i64,
+    ) -> StoreResult<Option<(i64, u64)>> {
+        let mut found = self.stmts.group_select.query((queue, group.as_str(), after))?;
+        Ok(match found.next()? {
+            Some(row) => Some((row.get(0)?, row.get::<_, i64>(1)? as u64)),
+            None => None,
+        })
+    }
+
+    /// Lets the right job of a group stand in the ready set, given the one that stood there.
+    pub(super) fn regroup(
+        &mut self,
+        entry: &Entry,
+        group: &Group,
+        before: Option<(u64, i16)>,
+    ) -> StoreResult<()> {
+        let after = self.group_head(entry, group)?;
+        if before != after
+            && let Some((seq, priority)) = before
+        {
+            self.mem.remove(SetName::Ready(entry.queue, priority), seq);
+        }
+        if let Some((seq, priority)) = after {
+            self.mem.insert(SetName::Ready(entry.queue, priority), seq);
+        }
+        Ok(())
+    }
+
+    pub(super) fn move_group(
+        &mut self,
+        entry: &mut Entry,
+        group: &Group,
+        before: &Places,
+        after: &Places,
+        head_before: Option<(u64, i16)>,
+    ) -> StoreResult<()> {
+        let queue = entry.queue;
+        if before.state == State::Running || after.state == State::Running {
+            self.mem.set_group_runs(queue, group, after.state == State::Running);
+        }
+        let (_, on_dead) = self.group_settings(queue);
+        if let (true, Some(order)) = (before.state != after.state, entry.job.group_order) {
+            let blocks = on_dead == OnDead::Block && matches!(after.state, State::Dead | State::Cancelled);
+            if after.state.is_finished() && !blocks {
+                self.stmts.group_delete.execute((queue, group.as_str(), order as i64))?;
+            }
+        }
+        self.regroup(entry, group, head_before)
+    }
+
+    /// Moves a finished job that will run again to the back of its group.
+    pub(crate) fn requeue_in_group(&mut self, entry: &mut Entry) -> StoreResult<()> {
+        let (Some(group), Some(order)) = (entry.terms.group.clone(), entry.job.group_order) else {
+            return Ok(());
+        };
+        let head_before = self.group_head(entry, &group)?;
+        self.stmts.group_delete.execute((entry.queue, group.as_str(), order as i64))?;
+        let order = self.take_seq();
+        entry.job.group_order = Some(order);
+        self.stmts.group_put.execute((entry.queue, group.as_str(), order as i64, entry.seq() as i64))?;
+        self.regroup(entry, &group, head_before)
+    }
+
+    /// Takes a finished job that still blocks its group out of it.
+    pub(crate) fn unblock_group(&mut self, entry: &Entry) -> StoreResult<()> {
+        let (Some(group), Some(order)) = (&entry.terms.group, entry.job.group_order) else { return Ok(()) };
+        let head_before = self.group_head(entry, group)?;
+        self.stmts.group_delete.execute((entry.queue, group.as_str(), order as i64))?;
+        self.regroup(entry, group, head_before)
+    }
+
+    pub(super) fn tell_group_passed(
+        &mut self,
+        entry: &Entry,
+        group: &Group,
+        state: State,
+    ) -> StoreResult<()> {
+        let (_, on_dead) = self.group_settings(entry.queue);
+        if state == State::Completed || on_dead == OnDead::Block {
+            return Ok(());
+        }
+        let first = self.group_member(entry.queue, group, -1)?;
+        if first.is_some_and(|(order, _)| entry.job.group_order.is_some_and(|own| order as u64 > own)) {
+            self.emit(EventKind::GroupPassed, entry.queue, Some(&entry.job));
+        }
+        Ok(())
+    }
+
+    /// Brings every group of a queue in line with changed settings.
+    pub(crate) fn regroup_queue(&mut self, queue: QueueId, old: &QueueSettings) -> StoreResult<()> {
+        let new = self.mem.queue(queue).map(|queue| Arc::clone(&queue.settings));
+        let Some(new) = new else { return Ok(()) };
+        let unblocks = old.on_dead == Some(OnDead::Block) && new.on_dead != Some(OnDead::Block);
+        if old.group_head == new.group_head && !unblocks {
+            return Ok(());
+        }
+        let mut names = Vec::new();
+        let mut found = self.stmts.group_names.query([queue])?;
+        while let Some(row) = found.next()? {
+            names.push(row.get::<_, String>(0)?);
+        }
+        drop(found);
+        for name in names {
+            let group = Group::new(&name)
+                .map_err(|_| StoreError::corrupt("a stored group cannot be read".to_owned()))?;
+            self.regroup_one(queue, &group, unblocks)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn regroup_one(&mut self, queue: QueueId, group: &Group, unblocks: bool) -> StoreResult<()> {
+        let mut after = -1_i64;
+        let mut some_member = None;
+        while let Some((order, seq)) = self.group_member(queue, group, after)? {
+            after = order;
+            let Some(entry) = self.take(seq)? else { continue };
+            if unblocks && entry.job.state.is_finished() {
+                self.stmts.group_delete.execute((queue, group.as_str(), order))?;
+            } else {
+                self.mem.remove(SetName::Ready(queue, entry.job.priority), seq);
+                some_member = Some(seq);
+            }
+            self.put(entry);
+        }
+        if let Some(entry) = some_member.map(|seq| self.take(seq)).transpose()?.flatten() {
+            self.regroup(&entry, group, None)?;
+            self.put(entry);
+        }
+        Ok(())
+    }
+}
