@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use onefold_core::{
-    AddParams, Clock, DurationMs, End, Engine, Entropy, Fingerprint, FingerprintInput, JobSpec, Key, LeaseParams, NewJob,
-    Payload, PayloadForm, QueueName, SettleAction, SettleOp, SeededEntropy, Timestamp, WorkerName,
+    AddParams, Clock, DurationMs, End, Engine, Entropy, Fingerprint, FingerprintInput, JobSpec, Key,
+    LeaseParams, NewJob, Payload, PayloadForm, QueueName, SeededEntropy, SettleAction, SettleOp, Timestamp,
+    WorkerName,
 };
 use onefold_engine_sqlite::{Options, SqliteEngine};
 
 use crate::floor;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Jobs a batch: one add, one lease and one settle each.
     #[arg(long, default_value_t = 256)]
     batch: usize,
@@ -66,9 +67,15 @@ struct Load {
 impl Load {
     fn job(&self) -> Result<NewJob, Box<dyn std::error::Error>> {
         let key = Key::new(format!("{:016x}-{:016x}", self.entropy.next_u64(), self.entropy.next_u64()))?;
-        let input = FingerprintInput { payload: PayloadForm::Json(&self.payload), ..FingerprintInput::default() };
+        let input =
+            FingerprintInput { payload: PayloadForm::Json(&self.payload), ..FingerprintInput::default() };
         let fingerprint = Some(Fingerprint::compute(input)?);
-        let spec = JobSpec { key: Some(key), fingerprint, payload: Payload::Json(self.payload.clone()), ..JobSpec::default() };
+        let spec = JobSpec {
+            key: Some(key),
+            fingerprint,
+            payload: Payload::Json(self.payload.clone()),
+            ..JobSpec::default()
+        };
         Ok(NewJob { spec, ..NewJob::default() })
     }
 
@@ -97,7 +104,11 @@ impl Load {
         let leased = self.engine.lease(params).await?;
         let complete = |job: &onefold_core::LeasedJob| {
             let token = job.attempt()?.token;
-            Some(SettleOp { id: job.job.id, token, action: SettleAction::End(End::Complete { result: None }) })
+            Some(SettleOp {
+                id: job.job.id,
+                token,
+                action: SettleAction::End(End::Complete { result: None }),
+            })
         };
         let ops: Vec<SettleOp> = leased.iter().filter_map(complete).collect();
         for settled in self.engine.settle(ops).await? {
@@ -108,7 +119,7 @@ impl Load {
 }
 
 #[allow(clippy::disallowed_methods, reason = "a measurement")]
-pub fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let _ = std::fs::remove_dir_all(&args.dir);
     std::fs::create_dir_all(&args.dir)?;
     let clock = Arc::new(ShiftedClock { back_ms: Default::default(), started: Instant::now() });
@@ -118,7 +129,12 @@ pub fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::new(clock.clone(), Arc::new(SeededEntropy::new(seed)));
     let engine = SqliteEngine::open(&args.dir, options.clone())?;
     let payload = serde_json::to_vec(&serde_json::json!({ "text": "x".repeat(188) }))?;
-    let load = Load { engine, entropy: SeededEntropy::new(seed), queue: QueueName::new("bench")?, payload: payload.into() };
+    let load = Load {
+        engine,
+        entropy: SeededEntropy::new(seed),
+        queue: QueueName::new("bench")?,
+        payload: payload.into(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut old = 0;
@@ -183,7 +199,10 @@ pub fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 /// Resident memory of this process.
 fn rss_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kb = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
+    let kb = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next());
     kb.and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 /// What a job's whole life must at least write: its payload, key and fingerprint, and what changes
 /// when it is leased and completed.
-pub const LOGICAL_BYTES: usize = 200 + 36 + 33 + 90 + 60 + 40;
+pub(crate) const LOGICAL_BYTES: usize = 200 + 36 + 33 + 90 + 60 + 40;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Jobs a batch.
     #[arg(long, default_value_t = 256)]
     batch: usize,
@@ -22,7 +22,7 @@ pub struct Args {
     dir: PathBuf,
 }
 
-pub fn run(args: &Args) -> std::io::Result<()> {
+pub(crate) fn run(args: &Args) -> std::io::Result<()> {
     std::fs::create_dir_all(&args.dir)?;
     let rate = measure(&args.dir, args.batch, Duration::from_secs(args.seconds))?;
     println!("floor, one sync a batch of {}: {rate:.0} jobs/s", args.batch);
@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> std::io::Result<()> {
 
 /// Jobs per second of append + one fdatasync per batch in `dir`.
 #[allow(clippy::disallowed_methods, reason = "a measurement")]
-pub fn measure(dir: &Path, batch: usize, time: Duration) -> std::io::Result<f64> {
+pub(crate) fn measure(dir: &Path, batch: usize, time: Duration) -> std::io::Result<f64> {
     let path = dir.join("floor.tmp");
     let mut file = File::create(&path)?;
     let block = vec![7_u8; batch * LOGICAL_BYTES];

@@ -104,7 +104,8 @@ async fn load(address: &str, connections: usize, time: Duration, batch: usize) -
     let started = Instant::now();
     let run = format!("{:x}", std::process::id() as u64 + started.elapsed().as_nanos() as u64);
     let one = |connection: usize| {
-        let (address, next_key, times, run) = (address.to_owned(), next_key.clone(), times.clone(), run.clone());
+        let (address, next_key, times, run) =
+            (address.to_owned(), next_key.clone(), times.clone(), run.clone());
         async move {
             let mut stream = TcpStream::connect(&address).await?;
             stream.set_nodelay(true)?;
@@ -197,7 +198,9 @@ struct BareJob<'a> {
 async fn bare_handler(body: bytes::Bytes) -> ([(&'static str, &'static str); 1], String) {
     let answer = |job: &BareJob<'_>| {
         let size = job.kind.len() + job.key.len() + job.payload.get().len();
-        format!(r#"{{"id":"job_01a1fd70f1c0700080000000{size:08x}","state":"available","run_at":"2026-11-21T11:21:42.187Z","duplicate":false}}"#)
+        format!(
+            r#"{{"id":"job_01a1fd70f1c0700080000000{size:08x}","state":"available","run_at":"2026-11-21T11:21:42.187Z","duplicate":false}}"#
+        )
     };
     let text = if body.first() == Some(&b'[') {
         let jobs: Vec<BareJob<'_>> = serde_json::from_slice(&body).unwrap_or_default();

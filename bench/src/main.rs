@@ -11,7 +11,9 @@ use clap::{Parser, Subcommand};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-#[command(about = "Measures Onefold beside the floor of this disk: what one append and one fdatasync a batch would do")]
+#[command(
+    about = "Measures Onefold beside the floor of this disk: what one append and one fdatasync a batch would do"
+)]
 struct Args {
     #[command(subcommand)]
     what: What,

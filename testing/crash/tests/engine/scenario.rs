@@ -14,11 +14,11 @@ use onefold_crash::{Mark, Recorder};
 use onefold_engine_sqlite::inspect::Inspector;
 use onefold_engine_sqlite::{Options, SqliteEngine};
 
-pub fn clock() -> Arc<ManualClock> {
+pub(crate) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(Timestamp::from_unix_ms(1_795_253_400_000).unwrap()))
 }
 
-pub fn options(clock: &Arc<ManualClock>, vfs: Option<&str>) -> Options {
+pub(crate) fn options(clock: &Arc<ManualClock>, vfs: Option<&str>) -> Options {
     let mut options = Options::new(clock.clone(), Arc::new(SeededEntropy::new(7)));
     options.vfs = vfs.map(str::to_owned);
     // The head-room file is not what these tests are about.
@@ -26,11 +26,11 @@ pub fn options(clock: &Arc<ManualClock>, vfs: Option<&str>) -> Options {
     options
 }
 
-pub fn queue() -> QueueName {
+pub(crate) fn queue() -> QueueName {
     QueueName::new("q").unwrap()
 }
 
-pub fn job(key: &str) -> NewJob {
+pub(crate) fn job(key: &str) -> NewJob {
     let spec = JobSpec {
         key: Some(Key::new(key).unwrap()),
         fingerprint: Some(Fingerprint::custom(key).unwrap()),
@@ -40,7 +40,7 @@ pub fn job(key: &str) -> NewJob {
     NewJob { spec, ..NewJob::default() }
 }
 
-pub fn lease_params(max: u32) -> LeaseParams {
+pub(crate) fn lease_params(max: u32) -> LeaseParams {
     LeaseParams {
         queues: vec![queue()],
         max,
@@ -54,7 +54,7 @@ pub fn lease_params(max: u32) -> LeaseParams {
 
 /// What a client was told, as it stands in the log of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     /// The job with this key was accepted.
     Added(u32, JobId),
     Leased(JobId, FencingToken),
@@ -94,7 +94,7 @@ impl Told {
 }
 
 /// Runs the script against an engine on a recorded disk, marking every answer.
-pub async fn play(recorder: &Recorder, rounds: u32) {
+pub(crate) async fn play(recorder: &Recorder, rounds: u32) {
     let clock = clock();
     let engine = SqliteEngine::open(recorder.dir(), options(&clock, Some(recorder.vfs_name()))).unwrap();
     let tell = |told: Told| {
@@ -165,7 +165,7 @@ async fn settle(engine: &SqliteEngine, leased: &[LeasedJob], tell: &impl Fn(Told
 }
 
 /// Opens what power loss left and compares it with what clients were told before.
-pub async fn check(dir: &Path, marks: &[Mark]) -> Result<(), String> {
+pub(crate) async fn check(dir: &Path, marks: &[Mark]) -> Result<(), String> {
     let clock = clock();
     clock.advance(DurationMs::from_ms(3_600_000));
     let engine = SqliteEngine::open(dir, options(&clock, None)).map_err(|error| error.to_string())?;
