@@ -1,19 +1,22 @@
 //! Processes that never outlive their test.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::now;
 
 /// A running process. Its output is read as it comes; it is killed when this is dropped.
 pub struct Process {
     name: String,
+    /// It is killed with all it started.
+    leads_group: bool,
     child: Child,
     /// Behind a lock only so that threads may share the process.
     lines: Mutex<Receiver<String>>,
@@ -40,7 +43,14 @@ impl Process {
             let _ = stderr.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         });
-        Process { name, child, lines: Mutex::new(lines), errors: Some(errors) }
+        Process { name, leads_group: false, child, lines: Mutex::new(lines), errors: Some(errors) }
+    }
+
+    /// Starts something that starts others, such as a shell: they are killed with it.
+    pub fn start_group(command: &mut Command) -> Process {
+        let mut leader = Process::start(command.process_group(0), "");
+        leader.leads_group = true;
+        leader
     }
 
     /// Its id.
@@ -82,6 +92,11 @@ impl Process {
 
     /// SIGKILL, and waits for its end.
     pub fn kill(&mut self) {
+        if self.leads_group
+            && let Some(group) = Pid::from_raw(self.child.id().cast_signed())
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
