@@ -92,7 +92,8 @@ fn check_local(request: &Parts) -> Result<(), Failure> {
         return Err(Failure::new(ErrorCode::HostNotAllowed, detail));
     }
     if !asks_for_this_machine(&request.headers, &request.uri) {
-        let detail = "without ONEFOLD_TOKEN the Host must be localhost, 127.0.0.0/8 or [::1]: use one of those, or set a token";
+        let detail = "without ONEFOLD_TOKEN the Host must be localhost, 127.0.0.0/8 or [::1]: use one of those, \
+                      or set a token";
         return Err(Failure::new(ErrorCode::HostNotAllowed, detail));
     }
     for origin in request.headers.get_all(ORIGIN) {

@@ -153,7 +153,15 @@ impl From<EngineError> for Failure {
             EngineError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
             EngineError::Io(_) => ErrorCode::Internal,
         };
-        tracing::error!(code = code.as_str(), "{error}");
+        match &error {
+            EngineError::Poisoned(_) | EngineError::Corrupt(_) | EngineError::Io(_) => {
+                tracing::error!(code = code.as_str(), "{error}");
+            }
+            // Passing states that may meet every request; `/readyz` and `/metrics` tell of them, too.
+            EngineError::DiskFull | EngineError::Busy | EngineError::Closed | EngineError::OutcomeUnknown => {
+                tracing::debug!(code = code.as_str(), "{error}");
+            }
+        }
         Failure::new(code, error.to_string())
     }
 }

@@ -19,8 +19,9 @@ pub(crate) async fn guard(State(app): State<AppState>, request: Request, next: N
     let answer = AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind().await;
     answer.unwrap_or_else(|_| {
         // The panic hook has told where.
-        Failure::internal("the server made a mistake; whether the request took effect is not known: repeat it with the same key")
-            .into_response()
+        let detail = "the server made a mistake; whether the request took effect is not known: repeat it with \
+                      the same key";
+        Failure::internal(detail).into_response()
     })
 }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use crate::accept::{self, Drained};
 use crate::auth::is_loopback;
 use crate::router::router;
+use crate::routes::backup::sweep;
 use crate::state::{AppState, Config};
 
 /// Why nothing was served.
@@ -60,6 +61,10 @@ pub async fn serve_app(
     let address = listener.local_addr()?;
     if state.config().token.is_none() && !is_loopback(address.ip()) {
         return Err(ServeError::TokenNeeded(address));
+    }
+    // A directory of our own holds only our own leftovers; the system's may hold another server's copy.
+    if let Some(directory) = &state.config().backup_dir {
+        sweep(directory);
     }
     let (limits, stats) = (state.config().accept.clone(), Arc::clone(state.connections()));
     Ok(accept::serve(listener, router(state), limits, stats, drain).await)

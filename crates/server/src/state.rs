@@ -18,7 +18,8 @@ pub struct Config {
     pub token: Option<Token>,
     /// Bytes of a payload at the most; [`limits::PAYLOAD_BYTES_MAX`] at most.
     pub payload_bytes_max: usize,
-    /// Where a backup is put while it is sent; without it, the system's directory for temporary files.
+    /// Where a backup is put while it is sent, on the store's file system at best; nobody else's backups may
+    /// be put there. Without it, the system's directory for temporary files.
     pub backup_dir: Option<PathBuf>,
     /// Queues that get labels of their own in `/metrics`; the smaller rest is added up.
     pub metrics_queues_max: usize,

@@ -290,7 +290,7 @@ async fn l_23_a_group_is_one_at_a_time_and_in_order_while_its_head_retries() {
     let first = server.add("q", r#"{"group":"g","backoff":{"fixed":"1m"}}"#).await;
     let second = server.add("q", r#"{"group":"g"}"#).await;
     let jobs = poll(&server, r#"{"queues":["q"],"max":10}"#).await;
-    assert_eq!(ids(&jobs), [first.clone()]);
+    assert_eq!(ids(&jobs), std::slice::from_ref(&first));
     server.settle(&jobs[0], r#""op":"fail","error":{"message":"x"}"#).await;
     assert_eq!(server.lease("q").await, Value::Null);
     let shown = server.get(&format!("/v1/jobs/{second}")).await.expect(200);

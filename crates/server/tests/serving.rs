@@ -219,6 +219,9 @@ async fn the_description_of_the_api_names_every_route_and_its_failures() {
             assert!(operation["responses"]["default"].is_object(), "{method} {path}");
         }
     }
+    let ids = api["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+    let ids: Vec<&str> = ids.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+    assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), ids.len(), "{ids:?}");
     // Every reference leads somewhere.
     let text = api.to_string();
     let references = text.split("\"$ref\":\"#/components/schemas/").skip(1);
@@ -272,6 +275,9 @@ async fn a_backup_is_sent_whole_and_leaves_nothing_behind() {
     let options = || Options::new(Arc::clone(&clock) as _, Arc::new(SeededEntropy::new(1)));
     let engine = Arc::new(SqliteEngine::open(directory.path().join("data"), options()).unwrap());
     let temporary = directory.path().join("temporary");
+    let left_behind = temporary.join("onefold-backup-killed");
+    std::fs::create_dir_all(&left_behind).unwrap();
+    std::fs::write(left_behind.join("onefold.db"), "half a copy").unwrap();
     let config = Config { backup_dir: Some(temporary.clone()), ..Config::default() };
     let server = Server::over(engine, Arc::clone(&clock), config).await;
     let id = server.add("q", r#"{"payload":"kept"}"#).await;

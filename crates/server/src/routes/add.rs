@@ -13,8 +13,31 @@ use crate::translate::add::{Around, added, echo, identify, new_job};
 
 const _: () = assert!(ITEMS_MAX == limits::ADD_JOBS_MAX && ITEMS_MAX == limits::SETTLE_OPS_MAX);
 
-/// `POST /v1/queues/{queue}/jobs`.
-#[utoipa::path(post, path = "/v1/queues/{queue}/jobs", tag = "Jobs", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"), ("atomic" = Option<bool>, Query, description = "All jobs of an array or none"), ("Idempotency-Key" = Option<String>, Header, description = "The key of a single job, or beside its own key the identity of the request")), request_body = AddBody<'static>, responses((status = 201, description = "Accepted", body = wire::Added<'static>), (status = 200, description = "There already, or one outcome per job of an array, in order", body = AddAnswer<'static>)))]
+/// Adds a job, or up to 10,000 in an array.
+#[utoipa::path(
+    post,
+    operation_id = "addJobs",
+    path = "/v1/queues/{queue}/jobs",
+    tag = "Jobs",
+    params(
+        ("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"),
+        ("atomic" = Option<bool>, Query, description = "All jobs of an array or none"),
+        (
+            "Idempotency-Key" = Option<String>,
+            Header,
+            description = "The key of a single job, or beside its own key the identity of the request",
+        ),
+    ),
+    request_body = AddBody<'static>,
+    responses(
+        (status = 201, description = "Accepted", body = wire::Added<'static>),
+        (
+            status = 200,
+            description = "There already, or one outcome per job of an array, in order",
+            body = AddAnswer<'static>,
+        ),
+    ),
+)]
 pub(crate) async fn add(
     State(app): State<AppState>,
     InPath(queue): InPath<String>,

@@ -1,6 +1,6 @@
 //! A copy of the store, taken beside running work.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -16,14 +16,23 @@ use crate::extract::{JsonBody, NoQuery};
 use crate::failure::{Answer, Failure};
 use crate::state::AppState;
 
+const PREFIX: &str = "onefold-backup-";
 const PIECE: usize = 256 * 1024;
 
-/// `POST /v1/backup`: the store's file, as it was at one moment.
+/// The store's file, as it was at one moment.
 #[utoipa::path(
     post,
+    operation_id = "backup",
     path = "/v1/backup",
     tag = "Server",
-    responses((status = 200, description = "The SQLite file", body = Vec<u8>, content_type = "application/octet-stream"))
+    responses(
+        (
+            status = 200,
+            description = "The SQLite file",
+            body = Vec<u8>,
+            content_type = "application/octet-stream",
+        ),
+    ),
 )]
 pub(crate) async fn backup(State(app): State<AppState>, _: NoQuery, body: JsonBody) -> Answer {
     body.read::<wire::Empty>()?;
@@ -48,9 +57,22 @@ pub(crate) async fn backup(State(app): State<AppState>, _: NoQuery, body: JsonBo
     Ok(response)
 }
 
+/// Removes what a server that was killed in the middle of a backup left in `parent`.
+pub(crate) fn sweep(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)) {
+            match std::fs::remove_dir_all(entry.path()) {
+                Ok(()) => tracing::info!("removed {}, left by an unfinished backup", entry.path().display()),
+                Err(error) => tracing::warn!("cannot remove {}: {error}", entry.path().display()),
+            }
+        }
+    }
+}
+
 fn new_room(parent: PathBuf) -> std::io::Result<TempDir> {
     std::fs::create_dir_all(&parent)?;
-    tempfile::Builder::new().prefix("onefold-backup-").tempdir_in(parent)
+    tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)
 }
 
 async fn off_thread<T: Send + 'static>(

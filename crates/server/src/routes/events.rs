@@ -22,17 +22,29 @@ const PAGE: u32 = 256;
 /// A comment this often keeps proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// `GET /v1/events`: from now on, or after `Last-Event-ID`.
+/// Events as they happen, from now on or after `Last-Event-ID`.
 #[utoipa::path(
     get,
+    operation_id = "streamEvents",
     path = "/v1/events",
     tag = "Events",
     params(
         ("queue" = Option<String>, Query, description = "Only of these queues, repeated or with commas"),
-        ("type" = Option<String>, Query, description = "Only of these types, such as `job.dead`, repeated or with commas"),
+        (
+            "type" = Option<String>,
+            Query,
+            description = "Only of these types, such as `job.dead`, repeated or with commas",
+        ),
         ("Last-Event-ID" = Option<u64>, Header, description = "Goes on after this event; kept for 24 h"),
     ),
-    responses((status = 200, description = "A stream; the data of each event is JSON", body = wire::Event<'static>, content_type = "text/event-stream"))
+    responses(
+        (
+            status = 200,
+            description = "A stream; the data of each event is JSON",
+            body = wire::Event<'static>,
+            content_type = "text/event-stream",
+        ),
+    ),
 )]
 pub(crate) async fn events(
     State(app): State<AppState>,

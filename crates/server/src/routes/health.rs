@@ -9,14 +9,29 @@ use crate::answer::{json, ok};
 use crate::failure::Answer;
 use crate::state::AppState;
 
-/// `GET /healthz`: the process answers.
-#[utoipa::path(get, path = "/healthz", tag = "Server", responses((status = 200, description = "The process answers", body = Alive)))]
+/// The process answers.
+#[utoipa::path(
+    get,
+    operation_id = "getHealth",
+    path = "/healthz",
+    tag = "Server",
+    responses((status = 200, description = "The process answers", body = Alive)),
+)]
 pub(crate) async fn alive() -> Answer {
     Ok(ok(&Alive { alive: true }))
 }
 
-/// `GET /readyz`: new work is welcome.
-#[utoipa::path(get, path = "/readyz", tag = "Server", responses((status = 200, description = "New work is welcome", body = Ready<'static>), (status = 503, description = "It is not, or not yet", body = Ready<'static>)))]
+/// Whether new work is welcome.
+#[utoipa::path(
+    get,
+    operation_id = "getReadiness",
+    path = "/readyz",
+    tag = "Server",
+    responses(
+        (status = 200, description = "New work is welcome", body = Ready<'static>),
+        (status = 503, description = "It is not, or not yet", body = Ready<'static>),
+    ),
+)]
 pub(crate) async fn ready(State(app): State<AppState>) -> Answer {
     let health = app.health();
     let mut notes: Vec<Text<'_>> = app.config().notes.iter().map(|note| Text::from(note.as_str())).collect();

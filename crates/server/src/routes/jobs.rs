@@ -19,15 +19,40 @@ fn shown(outcome: ItemResult<JobView>) -> Answer {
     Ok(ok(&view(&outcome?)?))
 }
 
-/// `GET /v1/jobs/{id}`.
-#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "Jobs", params(("id" = String, Path, description = "`job_` and 32 hex digits")), responses((status = 200, description = "Everything about it", body = wire::Job<'static>)))]
+/// Everything about a job.
+#[utoipa::path(
+    get,
+    operation_id = "getJob",
+    path = "/v1/jobs/{id}",
+    tag = "Jobs",
+    params(("id" = String, Path, description = "`job_` and 32 hex digits")),
+    responses((status = 200, description = "Everything about it", body = wire::Job<'static>)),
+)]
 pub(crate) async fn get(State(app): State<AppState>, InPath(id): InPath<String>, _: NoQuery) -> Answer {
     let job = app.engine().get(job_id(&id)?).await?.ok_or_else(Failure::job_not_found)?;
     Ok(ok(&view(&job)?))
 }
 
-/// `GET /v1/jobs`.
-#[utoipa::path(get, path = "/v1/jobs", tag = "Jobs", params(("queue" = Option<String>, Query, description = "In this queue"), ("state" = Option<String>, Query, description = "In one of these states, repeated or with commas"), ("kind" = Option<String>, Query, description = "Of this kind"), ("label" = Option<String>, Query, description = "With this label"), ("key" = Option<String>, Query, description = "Added with this key"), ("group" = Option<String>, Query, description = "Of this group"), ("since" = Option<String>, Query, description = "Accepted at or after, RFC 3339"), ("until" = Option<String>, Query, description = "Accepted before, RFC 3339"), ("cursor" = Option<String>, Query, description = "Of the page before, with the same filters"), ("limit" = Option<u32>, Query, description = "1 to 1,000; 100 unless given")), responses((status = 200, description = "Newest first", body = JobList<'static>)))]
+/// Jobs, newest first.
+#[utoipa::path(
+    get,
+    operation_id = "listJobs",
+    path = "/v1/jobs",
+    tag = "Jobs",
+    params(
+        ("queue" = Option<String>, Query, description = "In this queue"),
+        ("state" = Option<String>, Query, description = "In one of these states, repeated or with commas"),
+        ("kind" = Option<String>, Query, description = "Of this kind"),
+        ("label" = Option<String>, Query, description = "With this label"),
+        ("key" = Option<String>, Query, description = "Added with this key"),
+        ("group" = Option<String>, Query, description = "Of this group"),
+        ("since" = Option<String>, Query, description = "Accepted at or after, RFC 3339"),
+        ("until" = Option<String>, Query, description = "Accepted before, RFC 3339"),
+        ("cursor" = Option<String>, Query, description = "Of the page before, with the same filters"),
+        ("limit" = Option<u32>, Query, description = "1 to 1,000; 100 unless given"),
+    ),
+    responses((status = 200, description = "Newest first", body = JobList<'static>)),
+)]
 pub(crate) async fn list(State(app): State<AppState>, mut query: Query) -> Answer {
     let limit = query.one("limit")?;
     let cursor = query.one("cursor")?;
@@ -48,8 +73,22 @@ pub(crate) async fn list(State(app): State<AppState>, mut query: Query) -> Answe
     Ok(ok(&JobList { jobs: page.jobs.iter().map(summary).collect(), cursor }))
 }
 
-/// `GET /v1/jobs/{id}/result`.
-#[utoipa::path(get, path = "/v1/jobs/{id}/result", tag = "Jobs", params(("id" = String, Path, description = "`job_` and 32 hex digits"), ("wait" = Option<String>, Query, description = "At most 60 s")), responses((status = 200, description = "What the handler returned", body = JobResult<'static>), (status = 202, description = "Not finished yet", body = JobPending<'static>), (status = 410, description = "It is dead or cancelled", body = wire::Problem)))]
+/// What a job's handler returned, waited for if asked to.
+#[utoipa::path(
+    get,
+    operation_id = "getJobResult",
+    path = "/v1/jobs/{id}/result",
+    tag = "Jobs",
+    params(
+        ("id" = String, Path, description = "`job_` and 32 hex digits"),
+        ("wait" = Option<String>, Query, description = "At most 60 s"),
+    ),
+    responses(
+        (status = 200, description = "What the handler returned", body = JobResult<'static>),
+        (status = 202, description = "Not finished yet", body = JobPending<'static>),
+        (status = 410, description = "It is dead or cancelled", body = wire::Problem),
+    ),
+)]
 pub(crate) async fn result(
     State(app): State<AppState>,
     InPath(id): InPath<String>,
@@ -101,8 +140,16 @@ fn outcome(view: &JobView) -> Answer {
     }
 }
 
-/// `PATCH /v1/jobs/{id}`.
-#[utoipa::path(patch, path = "/v1/jobs/{id}", tag = "Jobs", params(("id" = String, Path, description = "`job_` and 32 hex digits")), request_body = wire::JobPatch<'static>, responses((status = 200, description = "The job", body = wire::Job<'static>)))]
+/// Changes a job that has not started.
+#[utoipa::path(
+    patch,
+    operation_id = "editJob",
+    path = "/v1/jobs/{id}",
+    tag = "Jobs",
+    params(("id" = String, Path, description = "`job_` and 32 hex digits")),
+    request_body = wire::JobPatch<'static>,
+    responses((status = 200, description = "The job", body = wire::Job<'static>)),
+)]
 pub(crate) async fn edit(
     State(app): State<AppState>,
     InPath(id): InPath<String>,
@@ -115,8 +162,16 @@ pub(crate) async fn edit(
     shown(app.engine().edit(id, edit).await?)
 }
 
-/// `POST /v1/jobs/{id}/cancel`.
-#[utoipa::path(post, path = "/v1/jobs/{id}/cancel", tag = "Jobs", params(("id" = String, Path, description = "`job_` and 32 hex digits")), request_body = Option<wire::CancelRequest>, responses((status = 200, description = "The job", body = wire::Job<'static>)))]
+/// Cancels a job: at once, or if it runs as a request to its holder.
+#[utoipa::path(
+    post,
+    operation_id = "cancelJob",
+    path = "/v1/jobs/{id}/cancel",
+    tag = "Jobs",
+    params(("id" = String, Path, description = "`job_` and 32 hex digits")),
+    request_body = Option<wire::CancelRequest>,
+    responses((status = 200, description = "The job", body = wire::Job<'static>)),
+)]
 pub(crate) async fn cancel(
     State(app): State<AppState>,
     InPath(id): InPath<String>,
@@ -127,8 +182,16 @@ pub(crate) async fn cancel(
     shown(app.engine().cancel(id, given.force.unwrap_or(false)).await?)
 }
 
-/// `POST /v1/jobs/{id}/retry`.
-#[utoipa::path(post, path = "/v1/jobs/{id}/retry", tag = "Jobs", params(("id" = String, Path, description = "`job_` and 32 hex digits")), request_body = Option<wire::RetryRequest>, responses((status = 200, description = "The job", body = wire::Job<'static>)))]
+/// Makes a dead, cancelled or retrying job run again.
+#[utoipa::path(
+    post,
+    operation_id = "retryJob",
+    path = "/v1/jobs/{id}/retry",
+    tag = "Jobs",
+    params(("id" = String, Path, description = "`job_` and 32 hex digits")),
+    request_body = Option<wire::RetryRequest>,
+    responses((status = 200, description = "The job", body = wire::Job<'static>)),
+)]
 pub(crate) async fn retry(
     State(app): State<AppState>,
     InPath(id): InPath<String>,
@@ -139,8 +202,15 @@ pub(crate) async fn retry(
     shown(app.engine().retry(id, given.accept_duplicates.unwrap_or(false)).await?)
 }
 
-/// `DELETE /v1/jobs/{id}`.
-#[utoipa::path(delete, path = "/v1/jobs/{id}", tag = "Jobs", params(("id" = String, Path, description = "`job_` and 32 hex digits")), responses((status = 200, description = "The job as it was", body = wire::Job<'static>)))]
+/// Deletes a finished job; its key stays held for the rest of its window.
+#[utoipa::path(
+    delete,
+    operation_id = "deleteJob",
+    path = "/v1/jobs/{id}",
+    tag = "Jobs",
+    params(("id" = String, Path, description = "`job_` and 32 hex digits")),
+    responses((status = 200, description = "The job as it was", body = wire::Job<'static>)),
+)]
 pub(crate) async fn delete(State(app): State<AppState>, InPath(id): InPath<String>, _: NoQuery) -> Answer {
     shown(app.engine().delete(job_id(&id)?).await?)
 }

@@ -23,16 +23,36 @@ fn shown(queue: &QueueName, key: &Key, view: Option<KeyView>) -> Answer {
     }
 }
 
-/// `GET /v1/queues/{queue}/keys/{key}`.
-#[utoipa::path(get, path = "/v1/queues/{queue}/keys/{key}", tag = "Jobs", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"), ("key" = String, Path, description = "Percent-encoded")), responses((status = 200, description = "Who holds it", body = wire::HeldKey<'static>)))]
+/// Who holds a dedup key, and until when.
+#[utoipa::path(
+    get,
+    operation_id = "getKey",
+    path = "/v1/queues/{queue}/keys/{key}",
+    tag = "Jobs",
+    params(
+        ("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"),
+        ("key" = String, Path, description = "Percent-encoded"),
+    ),
+    responses((status = 200, description = "Who holds it", body = wire::HeldKey<'static>)),
+)]
 pub(crate) async fn get(State(app): State<AppState>, InPath(given): Place, _: NoQuery) -> Answer {
     let (queue, key) = place(&given)?;
     let view = app.engine().key(queue.clone(), key.clone()).await?;
     shown(&queue, &key, view)
 }
 
-/// `DELETE /v1/queues/{queue}/keys/{key}`.
-#[utoipa::path(delete, path = "/v1/queues/{queue}/keys/{key}", tag = "Jobs", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"), ("key" = String, Path, description = "Percent-encoded")), responses((status = 200, description = "Who held it until now", body = wire::HeldKey<'static>)))]
+/// Frees a dedup key, leaving evidence.
+#[utoipa::path(
+    delete,
+    operation_id = "releaseKey",
+    path = "/v1/queues/{queue}/keys/{key}",
+    tag = "Jobs",
+    params(
+        ("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"),
+        ("key" = String, Path, description = "Percent-encoded"),
+    ),
+    responses((status = 200, description = "Who held it until now", body = wire::HeldKey<'static>)),
+)]
 pub(crate) async fn release(State(app): State<AppState>, InPath(given): Place, _: NoQuery) -> Answer {
     let (queue, key) = place(&given)?;
     let view = app.engine().release_key(queue.clone(), key.clone()).await?;

@@ -13,9 +13,24 @@ use crate::state::AppState;
 use crate::translate::lease::{leased, params};
 use crate::translate::settle;
 
-/// `POST /v1/leases`. If the client goes away while the poll is parked, this future is dropped,
+/// Leases jobs, waiting for them if asked to.
+///
+/// If the client goes away while the poll is parked, this future is dropped,
 /// and with it the poll: it is given nothing.
-#[utoipa::path(post, path = "/v1/leases", tag = "Workers", request_body = wire::LeaseRequest<'static>, responses((status = 200, description = "Jobs, each under its lease; none if there were none until the wait was over", body = Leased<'static>)))]
+#[utoipa::path(
+    post,
+    operation_id = "leaseJobs",
+    path = "/v1/leases",
+    tag = "Workers",
+    request_body = wire::LeaseRequest<'static>,
+    responses(
+        (
+            status = 200,
+            description = "Jobs, each under its lease; none if there were none until the wait was over",
+            body = Leased<'static>,
+        ),
+    ),
+)]
 pub(crate) async fn lease(State(app): State<AppState>, _: NoQuery, body: JsonBody) -> Answer {
     let params = params(body.read()?, app.config().token.as_ref())?;
     let jobs = app.engine().lease(params).await?;
@@ -23,8 +38,15 @@ pub(crate) async fn lease(State(app): State<AppState>, _: NoQuery, body: JsonBod
     Ok(ok(&Leased { jobs }))
 }
 
-/// `POST /v1/leases/settle`.
-#[utoipa::path(post, path = "/v1/leases/settle", tag = "Workers", request_body = SettleRequest<'static>, responses((status = 200, description = "One result per op, in order", body = Settled<'static>)))]
+/// Says what became of leased jobs.
+#[utoipa::path(
+    post,
+    operation_id = "settleJobs",
+    path = "/v1/leases/settle",
+    tag = "Workers",
+    request_body = SettleRequest<'static>,
+    responses((status = 200, description = "One result per op, in order", body = Settled<'static>)),
+)]
 pub(crate) async fn settle(State(app): State<AppState>, _: NoQuery, body: JsonBody) -> Answer {
     let ops = read_ops(body.text(), &body.bytes)?;
     let mut sound = Vec::with_capacity(ops.len());

@@ -18,12 +18,20 @@ use crate::answer::plain;
 use crate::failure::{Answer, Failure};
 use crate::state::AppState;
 
-/// `GET /metrics`.
+/// Figures for Prometheus.
 #[utoipa::path(
     get,
+    operation_id = "getMetrics",
     path = "/metrics",
     tag = "Server",
-    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
+    responses(
+        (
+            status = 200,
+            description = "OpenMetrics text",
+            body = String,
+            content_type = "application/openmetrics-text",
+        ),
+    ),
 )]
 pub(crate) async fn metrics(State(app): State<AppState>) -> Answer {
     let snapshot = Snapshot {

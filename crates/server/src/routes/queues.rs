@@ -10,23 +10,44 @@ use crate::failure::{Answer, Failure};
 use crate::state::AppState;
 use crate::translate::queue::{patch, view};
 
-/// `GET /v1/queues`.
-#[utoipa::path(get, path = "/v1/queues", tag = "Queues", responses((status = 200, description = "All queues, by name", body = QueueList<'static>)))]
+/// All queues.
+#[utoipa::path(
+    get,
+    operation_id = "listQueues",
+    path = "/v1/queues",
+    tag = "Queues",
+    responses((status = 200, description = "All queues, by name", body = QueueList<'static>)),
+)]
 pub(crate) async fn list(State(app): State<AppState>, _: NoQuery) -> Answer {
     let queues = app.engine().queues().await?;
     let now = app.clock().now();
     Ok(ok(&QueueList { queues: queues.iter().map(|queue| view(queue, now)).collect() }))
 }
 
-/// `GET /v1/queues/{queue}`.
-#[utoipa::path(get, path = "/v1/queues/{queue}", tag = "Queues", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")), responses((status = 200, description = "The queue", body = wire::Queue<'static>)))]
+/// One queue.
+#[utoipa::path(
+    get,
+    operation_id = "getQueue",
+    path = "/v1/queues/{queue}",
+    tag = "Queues",
+    params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")),
+    responses((status = 200, description = "The queue", body = wire::Queue<'static>)),
+)]
 pub(crate) async fn get(State(app): State<AppState>, InPath(queue): InPath<String>, _: NoQuery) -> Answer {
     let queue = app.engine().queue(queue_name(&queue)?).await?.ok_or_else(Failure::queue_not_found)?;
     Ok(ok(&view(&queue, app.clock().now())))
 }
 
-/// `PUT /v1/queues/{queue}`.
-#[utoipa::path(put, path = "/v1/queues/{queue}", tag = "Queues", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")), request_body = wire::QueuePatch<'static>, responses((status = 200, description = "The queue as it is now", body = wire::Queue<'static>)))]
+/// Makes the queue if there is none and changes the given settings.
+#[utoipa::path(
+    put,
+    operation_id = "putQueue",
+    path = "/v1/queues/{queue}",
+    tag = "Queues",
+    params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")),
+    request_body = wire::QueuePatch<'static>,
+    responses((status = 200, description = "The queue as it is now", body = wire::Queue<'static>)),
+)]
 pub(crate) async fn put(
     State(app): State<AppState>,
     InPath(queue): InPath<String>,
@@ -38,8 +59,15 @@ pub(crate) async fn put(
     change(&app, queue, patch).await
 }
 
-/// `POST /v1/queues/{queue}/pause`.
-#[utoipa::path(post, path = "/v1/queues/{queue}/pause", tag = "Queues", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")), responses((status = 200, description = "The queue as it is now", body = wire::Queue<'static>)))]
+/// Hands out nothing more of a queue.
+#[utoipa::path(
+    post,
+    operation_id = "pauseQueue",
+    path = "/v1/queues/{queue}/pause",
+    tag = "Queues",
+    params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")),
+    responses((status = 200, description = "The queue as it is now", body = wire::Queue<'static>)),
+)]
 pub(crate) async fn pause(
     State(app): State<AppState>,
     InPath(queue): InPath<String>,
@@ -49,8 +77,15 @@ pub(crate) async fn pause(
     set_paused(&app, &queue, &body, true).await
 }
 
-/// `POST /v1/queues/{queue}/resume`.
-#[utoipa::path(post, path = "/v1/queues/{queue}/resume", tag = "Queues", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")), responses((status = 200, description = "The queue as it is now", body = wire::Queue<'static>)))]
+/// Hands out jobs of a queue again.
+#[utoipa::path(
+    post,
+    operation_id = "resumeQueue",
+    path = "/v1/queues/{queue}/resume",
+    tag = "Queues",
+    params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")),
+    responses((status = 200, description = "The queue as it is now", body = wire::Queue<'static>)),
+)]
 pub(crate) async fn resume(
     State(app): State<AppState>,
     InPath(queue): InPath<String>,
@@ -71,8 +106,18 @@ async fn change(app: &AppState, queue: onefold_core::QueueName, patch: QueuePatc
     Ok(ok(&view(&queue, app.clock().now())))
 }
 
-/// `DELETE /v1/queues/{queue}`.
-#[utoipa::path(delete, path = "/v1/queues/{queue}", tag = "Queues", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"), ("force" = Option<bool>, Query, description = "Also with unfinished jobs")), responses((status = 200, description = "Gone, with its jobs and keys", body = wire::DeletedQueue)))]
+/// Deletes a queue, its jobs and the keys they hold.
+#[utoipa::path(
+    delete,
+    operation_id = "deleteQueue",
+    path = "/v1/queues/{queue}",
+    tag = "Queues",
+    params(
+        ("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`"),
+        ("force" = Option<bool>, Query, description = "Also with unfinished jobs"),
+    ),
+    responses((status = 200, description = "Gone, with its jobs and keys", body = wire::DeletedQueue)),
+)]
 pub(crate) async fn delete(
     State(app): State<AppState>,
     InPath(queue): InPath<String>,

@@ -10,8 +10,18 @@ use crate::failure::{Answer, Failure};
 use crate::state::AppState;
 use crate::translate::{filter, state};
 
-/// `POST /v1/queues/{queue}/redrive`.
-#[utoipa::path(post, path = "/v1/queues/{queue}/redrive", tag = "Jobs", params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")), request_body = Option<wire::RedriveRequest<'static>>, responses((status = 200, description = "How many, and which were refused", body = wire::Redriven<'static>)))]
+/// Makes the dead or cancelled jobs of a queue run again, oldest first.
+#[utoipa::path(
+    post,
+    operation_id = "redriveQueue",
+    path = "/v1/queues/{queue}/redrive",
+    tag = "Jobs",
+    params(("queue" = String, Path, description = "`[A-Za-z0-9._-]{1,128}`")),
+    request_body = Option<wire::RedriveRequest<'static>>,
+    responses(
+        (status = 200, description = "How many, and which were refused", body = wire::Redriven<'static>),
+    ),
+)]
 pub(crate) async fn redrive(
     State(app): State<AppState>,
     InPath(queue): InPath<String>,
