@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use onefold_core::{Added, Backoff, Group, Key, Kind, Label, TraceParent, When, limits};
 
 use crate::backend::Backend;
-use crate::check;
+use crate::check::{self, Wants};
 use crate::time::{to_ms, to_timestamp};
 use crate::{Dedup, Error, ErrorCode, IntoPayload, Invalid, QueueName};
 
@@ -150,10 +150,10 @@ impl<Q> JobBuilder<Q> {
     }
 
     /// The job, checked.
-    pub(crate) fn finish(self, payload_bytes_max: usize) -> Result<onefold_core::NewJob, Invalid> {
+    pub(crate) fn finish(self, wants: Wants) -> Result<onefold_core::NewJob, Invalid> {
         match self.mistake {
             Some(mistake) => Err(mistake),
-            None => check::finish(self.job, payload_bytes_max),
+            None => check::finish(self.job, wants),
         }
     }
 
@@ -180,7 +180,7 @@ impl IntoFuture for Add {
     fn into_future(self) -> Self::IntoFuture {
         let bound = self.bound_for.clone();
         Box::pin(async move {
-            let (queue, job) = (bound.queue?, self.finish(bound.backend.payload_bytes_max())?);
+            let (queue, job) = (bound.queue?, self.finish(bound.backend.wants())?);
             bound.backend.add(queue, job).await
         })
     }

@@ -10,23 +10,32 @@ use onefold_core::{
 
 use crate::{ErrorCode, Invalid};
 
+/// What a store wants to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wants {
+    /// Payloads no larger than this.
+    pub(crate) payload_bytes_max: usize,
+    /// A fingerprint beside each key. A server computes it itself.
+    pub(crate) fingerprints: bool,
+}
+
 /// Checks a job and gives it the fingerprint its key needs.
-pub(crate) fn finish(mut job: NewJob, payload_bytes_max: usize) -> Result<NewJob, Invalid> {
+pub(crate) fn finish(mut job: NewJob, wants: Wants) -> Result<NewJob, Invalid> {
     let spec = &job.spec;
     at_most(ErrorCode::InvalidField, "labels", spec.labels.len(), limits::LABELS_MAX)?;
     check_headers(&spec.headers)?;
     check_media_type(&spec.payload)?;
-    check_size(ErrorCode::PayloadTooLarge, "the payload", spec.payload.len(), payload_bytes_max)?;
+    check_size(ErrorCode::PayloadTooLarge, "the payload", spec.payload.len(), wants.payload_bytes_max)?;
     if spec.timeout.is_some_and(|timeout| timeout.is_zero()) {
         return Err(Invalid::coded(ErrorCode::InvalidDuration, "timeout", "must be more than 0"));
     }
     if let Some(backoff) = &spec.backoff {
         check_backoff(backoff)?;
     }
-    if spec.key.is_none() {
-        check_json(&spec.payload)?;
-    } else if spec.fingerprint.is_none() {
+    if wants.fingerprints && spec.key.is_some() {
         job.spec.fingerprint = Some(fingerprint(spec)?);
+    } else {
+        check_json(&spec.payload)?;
     }
     Ok(job)
 }
@@ -155,7 +164,7 @@ mod tests {
     fn job(change: impl FnOnce(&mut NewJob)) -> Result<NewJob, Invalid> {
         let mut job = NewJob::default();
         change(&mut job);
-        finish(job, 1000)
+        finish(job, Wants { payload_bytes_max: 1000, fingerprints: true })
     }
 
     fn code(refused: Result<NewJob, Invalid>) -> ErrorCode {

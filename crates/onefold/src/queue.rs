@@ -125,8 +125,8 @@ impl<T: IntoPayload> Queue<T> {
     /// Adds several jobs when awaited, in order, with an outcome for each. Takes payloads, or
     /// [`NewJob`]s where they need options.
     pub fn add_many<J: Into<NewJob<T>>>(&self, jobs: impl IntoIterator<Item = J>) -> AddMany {
-        let max = self.backend().payload_bytes_max();
-        let jobs = jobs.into_iter().map(|job| job.into().finish(max)).collect();
+        let wants = self.backend().wants();
+        let jobs = jobs.into_iter().map(|job| job.into().finish(wants)).collect();
         AddMany { bound: self.bound(), jobs, atomic: false }
     }
 }

@@ -9,6 +9,7 @@ use onefold_core::{
 };
 
 use super::{Backend, JobResult, Leased, Outcome};
+use crate::check::Wants;
 use crate::time::to_std;
 use crate::view::{AttemptView, JobList, JobView, KeyView, ListQuery, QueueView, RedriveQuery, Redriven};
 use crate::{Error, ErrorCode, Invalid, RawPayload};
@@ -58,8 +59,8 @@ impl EngineBackend {
 }
 
 impl Backend for EngineBackend {
-    fn payload_bytes_max(&self) -> usize {
-        limits::PAYLOAD_BYTES_DEFAULT
+    fn wants(&self) -> Wants {
+        Wants { payload_bytes_max: limits::PAYLOAD_BYTES_DEFAULT, fingerprints: true }
     }
 
     fn add(&self, queue: QueueName, job: NewJob) -> BoxFuture<'_, Outcome<Added>> {

@@ -14,6 +14,7 @@ pub(crate) use engine::EngineBackend;
 #[cfg(feature = "remote")]
 pub(crate) use remote::RemoteBackend;
 
+use crate::check::Wants;
 use crate::view::{JobList, JobView, KeyView, ListQuery, QueueView, RedriveQuery, Redriven};
 use crate::{Error, RawPayload};
 
@@ -23,8 +24,8 @@ pub(crate) type Outcome<T> = Result<T, Error>;
 /// A store as the library sees it. Batches give an outcome per item, in order; ids of jobs and
 /// names have been checked by their types.
 pub(crate) trait Backend: Send + Sync + 'static {
-    /// The largest payload worth sending.
-    fn payload_bytes_max(&self) -> usize;
+    /// What jobs it is sent must be like.
+    fn wants(&self) -> Wants;
 
     /// Adds one job; concurrent calls share a round trip or a commit.
     fn add(&self, queue: QueueName, job: NewJob) -> BoxFuture<'_, Outcome<Added>>;

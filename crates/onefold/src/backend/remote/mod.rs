@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::http::{Call, Http};
 use super::{Backend, JobResult, Leased, Outcome};
+use crate::check::Wants;
 use crate::time::to_std;
 use crate::view::{JobList, JobView, KeyView, ListQuery, QueueView, RedriveQuery, Redriven};
 use crate::{Error, ErrorCode, Invalid};
@@ -139,8 +140,8 @@ fn list_path(query: &ListQuery) -> String {
 
 impl Backend for RemoteBackend {
     /// The server knows its own limit.
-    fn payload_bytes_max(&self) -> usize {
-        limits::PAYLOAD_BYTES_MAX
+    fn wants(&self) -> Wants {
+        Wants { payload_bytes_max: limits::PAYLOAD_BYTES_MAX, fingerprints: false }
     }
 
     fn add(&self, queue: QueueName, job: NewJob) -> BoxFuture<'_, Outcome<Added>> {
