@@ -131,8 +131,9 @@ enum End {
 async fn first_byte(stream: &TcpStream, link: &Link, mut timer: Pin<&mut Sleep>) -> Result<(), CloseReason> {
     poll_fn(|cx| {
         link.task_waker.register(cx.waker());
-        // First, so that a request that is already here is answered by a draining server.
-        if stream.poll_read_ready(cx).is_ready() {
+        // First, so that a request that is already here is answered by a draining server. Readiness is not
+        // asked for: tokio supposes it of a stream just accepted.
+        if stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])).is_ready() {
             return Poll::Ready(Ok(()));
         }
         match link.order() {
