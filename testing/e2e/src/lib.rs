@@ -13,6 +13,7 @@
 )]
 
 mod binary;
+mod disk;
 mod http;
 mod jobs;
 mod page;
@@ -23,6 +24,7 @@ mod time;
 mod told;
 
 pub use binary::{onefold, onefold_command, workspace};
+pub use disk::SmallDisk;
 pub use http::{Client, Reply};
 pub use jobs::{all_jobs, counts, job, sum_of_states};
 pub use page::shell_blocks;
