@@ -15,7 +15,7 @@ use onefold::{
 use onefold_core::{EngineError, JobStatus, When};
 use serde::{Deserialize, Serialize};
 use support::watched::Call;
-use support::{watched, when};
+use support::{Stopwatch, watched, when};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -213,7 +213,7 @@ async fn a_time_to_come_is_waited_for() {
     let now = queue.add(1).run_at(SystemTime::UNIX_EPOCH + SECOND).await.unwrap();
     assert_eq!(now.status, JobStatus::Known(State::Available));
     let later = queue.add(1).delay(SECOND * 1_800).await.unwrap();
-    let start = tokio::time::Instant::now();
+    let start = Stopwatch::start();
     when(&onefold, later.id, State::Available).await;
     assert_eq!(start.elapsed().as_secs(), 1_800);
 }
@@ -224,7 +224,7 @@ async fn results_are_waited_for() {
     let onefold = Onefold::in_memory();
     let queue = onefold.queue::<u64>("q");
     let id = queue.add(7).delay(SECOND * 20).await.unwrap().id;
-    let start = tokio::time::Instant::now();
+    let start = Stopwatch::start();
     assert_eq!(onefold.result::<u64>(id, SECOND * 5).await, Ok(None));
     assert_eq!(start.elapsed().as_secs(), 5);
     let worker = Worker::new(&onefold).queue("q").handle(|job: Job<u64>, _| async move {

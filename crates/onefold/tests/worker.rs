@@ -12,9 +12,8 @@ use std::time::Duration;
 use onefold::{DeadReason, Error, HandlerError, Job, Onefold, RawPayload, State, Worker};
 use onefold_core::EngineError;
 use support::watched::{Call, Watched};
-use support::{Running, SECOND, add, add_many, pass, store, watched, when};
+use support::{Running, SECOND, Stopwatch, add, add_many, pass, store, watched, when};
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::time::Instant;
 
 /// Without faults N jobs are N runs, each with its own payload, and each result is kept.
 #[tokio::test(start_paused = true)]
@@ -59,7 +58,7 @@ async fn each_outcome_does_what_it_says() {
     });
     let running = Running::start(worker);
     let run = async |what: &str, state| {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let id = queue.add(what.to_owned()).await.unwrap().id;
         (when(&onefold, id, state).await, start.elapsed().as_secs())
     };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use onefold::{Error, JobId, JobView, Onefold, ReadyWorker, Refusal, State, WorkerReport};
 use onefold_core::reference::ReferenceEngine;
-use onefold_core::{Engine, EngineError};
+use onefold_core::{Clock, Engine, EngineError};
 use onefold_runtime::{SystemEntropy, TokioClock};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -30,6 +30,18 @@ pub(crate) fn watched(
     before: impl Fn(&Call<'_>) -> Result<(), EngineError> + Send + Sync + 'static,
 ) -> Onefold {
     store(|engine| Watched::new(engine, before))
+}
+
+/// Measures paused time.
+pub(crate) struct Stopwatch(TokioClock);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch(TokioClock::new())
+    }
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.monotonic().into()
+    }
 }
 
 /// Lets time pass, on paused time at once.
