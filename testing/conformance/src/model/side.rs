@@ -4,7 +4,7 @@ use bytes::Bytes;
 use onefold_core::{
     AddParams, Backoff, DurationMs, End, EngineError, EventCursor, EventsParams, FencingToken, FreeOn,
     GroupHead, JobEdit, JobFilter, JobId, LeaseParams, LeasedJob, NewJob, OnDead, OnDuplicate, OnMismatch,
-    Progress, QueueName, QueuePatch, RedriveParams, SettleAction, SettleOp, State, StoreEvent,
+    Progress, QueueName, QueuePatch, RedriveParams, SettleAction, SettleOp, State, StoreEvent, Ticked,
 };
 
 use super::canon::Names;
@@ -148,7 +148,10 @@ impl Side {
                     engine.set_setting(name, Bytes::from(format!("after {expected}")), expected).await?;
                 format!("{put:?}")
             }
-            Op::Pass(_) => self.tick().await?,
+            Op::Pass(_) => {
+                let Ticked { due, expired, purged, clock_stepped, next: _ } = self.harness.try_tick().await?;
+                format!("due {due} expired {expired} purged {purged} stepped {clock_stepped}")
+            }
             Op::Wait(_) | Op::Step(_) => String::new(),
             Op::Crash | Op::Reopen => {
                 self.polls.clear();
@@ -174,20 +177,6 @@ impl Side {
         }
         let outcomes: Vec<_> = outcomes.into_iter().map(|outcome| self.names.added(outcome)).collect();
         Ok(Ok(format!("{outcomes:?}")))
-    }
-
-    /// Ticks until nothing more is due.
-    async fn tick(&mut self) -> Result<String, EngineError> {
-        let engine = self.harness.engine();
-        let (mut due, mut expired, mut purged, mut stepped) = (0, 0, 0, false);
-        loop {
-            let ticked = engine.tick().await?;
-            (due, expired, purged) = (due + ticked.due, expired + ticked.expired, purged + ticked.purged);
-            stepped |= ticked.clock_stepped;
-            if ticked.next > self.harness.now() {
-                return Ok(format!("due {due} expired {expired} purged {purged} stepped {stepped}"));
-            }
-        }
     }
 
     /// Names the leases of an answer. I4: their tokens are above all earlier ones.

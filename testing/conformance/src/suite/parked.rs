@@ -148,7 +148,7 @@ pub async fn a_dropped_call_is_given_nothing(h: &mut dyn Harness) {
     // Parked, because an engine may find out about the disconnect only now.
     let lease = h.send(waiting("q")).job().await;
     assert_eq!(lease.id, id);
-    assert_eq!(h.view(id).await.job.lost_leases, 0);
+    assert_eq!(h.view(id).await.job.attempts(), 1);
     assert_eq!(h.end(lease, complete()).await, State::Completed);
 }
 
