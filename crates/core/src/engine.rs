@@ -28,7 +28,11 @@ pub type EngineResult<T> = Result<T, EngineError>;
 /// The outcome of one item.
 pub type ItemResult<T> = Result<T, Refusal>;
 
-/// A store of jobs. See the [module](self) for what all operations have in common.
+/// A store of jobs.
+///
+/// Every operation takes parameters and gives outcomes, a batch one per item, so that one bad item never fails its
+/// neighbours. `Ok` for anything that changes state is returned only once the change is durable (I1). An operation whose
+/// future is dropped may still happen. The contract is internal: it changes whenever that makes engines better.
 pub trait Engine: Send + Sync + 'static {
     /// What this engine can do.
     fn capabilities(&self) -> Capabilities;

@@ -1,6 +1,6 @@
 //! The heart of Onefold, without I/O, runtime or clock: jobs, the [transition table](TRANSITIONS)
 //! and the pure [rules] over it, fencing tokens, retry and dedup rules, limits, the [`Engine`]
-//! contract, and the in-memory [reference engine](reference).
+//! contract, and the in-memory [reference engine](mod@reference).
 //!
 //! Invariants I1 to I11 are those of `docs/guide/invariants.md`.
 
