@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::add::AddArgs;
 use crate::backup::{BackupArgs, RestoreArgs};
+use crate::bench::BenchArgs;
 use crate::config::ServeArgs;
 use crate::demo::{Child, DemoArgs};
 use crate::doctor::DoctorArgs;
@@ -73,6 +74,9 @@ pub(crate) enum Command {
     /// Make the dead jobs of a queue run again
     #[command(after_help = REDRIVE)]
     Redrive(RedriveArgs),
+    /// Measure how fast a server is here, beside what the disk allows
+    #[command(after_help = BENCH)]
+    Bench(BenchArgs),
     /// Check the data directory, the machine and the server, and say what to do
     #[command(after_help = DOCTOR)]
     Doctor(DoctorArgs),
@@ -168,6 +172,15 @@ Examples:
   onefold redrive invoices --dry-run
   onefold redrive invoices --kind charge --since 1d
   onefold redrive invoices --state dead,cancelled --limit 100";
+
+const BENCH: &str = "\
+Examples:
+  onefold bench
+  onefold bench --dir /var/lib --time 10s
+  onefold bench --url http://127.0.0.1:7717
+
+Starts a server of its own on a temporary directory, unless --url names one that runs: there it uses a queue
+of its own and deletes it afterwards.";
 
 const DOCTOR: &str = "\
 Examples:

@@ -3,6 +3,7 @@
 mod add;
 mod args;
 mod backup;
+mod bench;
 mod client;
 mod config;
 mod demo;
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cancel(args) => block_on(manage::cancel(args, &config, output)),
         Command::Retry(args) => block_on(manage::retry(args, &config, output)),
         Command::Delete(args) => block_on(manage::delete(args, &config, output)),
+        Command::Bench(args) => run_on_all_cores(bench::bench(args, &config, output)),
         Command::Doctor(args) => block_on(doctor::doctor(args, &config, output)),
         Command::Backup(args) => block_on(backup::backup(args, &config, output)),
         Command::Restore(args) => backup::restore(args, &config, output),

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -44,9 +46,42 @@ enum Transport {
 
 #[derive(Clone)]
 struct Server {
-    http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    http: Http,
     url: ServerUrl,
     authorization: Option<HeaderValue>,
+}
+
+/// Connections that are kept. TLS is prepared only for a server that speaks it: on a machine
+/// without certificates of authorities it cannot be.
+#[derive(Clone)]
+enum Http {
+    Plain(Connections<HttpConnector>),
+    Secure(Connections<HttpsConnector<HttpConnector>>),
+}
+
+type Connections<C> = hyper_util::client::legacy::Client<C, Full<Bytes>>;
+
+impl Http {
+    fn new(mut connector: HttpConnector, secure: bool) -> Result<Http, Failure> {
+        let builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+        if !secure {
+            return Ok(Http::Plain(builder.build(connector)));
+        }
+        let tls = HttpsConnectorBuilder::new().try_with_platform_verifier();
+        let tls = tls.map_err(|error| Failure::failed(format!("https:// cannot be spoken here: {error}")))?;
+        connector.enforce_http(false);
+        Ok(Http::Secure(builder.build(tls.https_only().enable_http1().wrap_connector(connector))))
+    }
+
+    async fn request(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        match self {
+            Http::Plain(connections) => connections.request(request).await,
+            Http::Secure(connections) => connections.request(request).await,
+        }
+    }
 }
 
 /// An answer with a 2xx status.
@@ -71,15 +106,10 @@ impl Answer {
 impl Client {
     /// Talks to a server.
     pub(crate) fn server(settings: &RemoteSettings) -> Result<Client, Failure> {
-        if settings.url.as_str().starts_with("https://") {
-            return Err(Failure::usage(
-                "https:// is not spoken yet: reach the server by http:// on a network you trust",
-            ));
-        }
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_nodelay(true);
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let http = Http::new(connector, settings.url.is_secure())?;
         let authorization = settings.token.as_ref().map(bearer).transpose()?;
         Ok(Client(Transport::Server(Server { http, url: settings.url.clone(), authorization })))
     }

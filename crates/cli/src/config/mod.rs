@@ -44,7 +44,7 @@ settings! {
 }
 
 /// The variable that names another file.
-const CONFIG_ENV: &str = "ONEFOLD_CONFIG";
+pub(crate) const CONFIG_ENV: &str = "ONEFOLD_CONFIG";
 /// The file that is read if there is one.
 const CONFIG_FILE: &str = "onefold.toml";
 

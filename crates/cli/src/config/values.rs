@@ -198,6 +198,13 @@ impl ServerUrl {
     }
 }
 
+impl ServerUrl {
+    /// Whether it is spoken to by TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+}
+
 impl Default for ServerUrl {
     fn default() -> ServerUrl {
         ServerUrl("http://127.0.0.1:7717".to_owned())

@@ -75,7 +75,7 @@ impl From<WorkerReport> for Report {
 pub(crate) async fn work(args: WorkArgs, config: &Config, output: Output) -> Result<(), Failure> {
     logging::start("warn", Some(crate::config::LogFormat::Human))?;
     let remote = config.remote(args.remote.clone()).map_err(Failure::usage)?;
-    let (mut first, mut second) = (Signals::catch()?, Signals::catch()?);
+    let mut signals = Signals::catch()?;
     look_for_the_server(&remote).await?;
     let token = remote.token.as_ref().map(crate::config::Token::reveal);
     let onefold = Onefold::connect(remote.url.as_str(), token).map_err(Failure::usage)?;
@@ -96,13 +96,16 @@ pub(crate) async fn work(args: WorkArgs, config: &Config, output: Output) -> Res
         let command = Arc::clone(&command);
         async move { run(job, context, &command).await }
     });
-    let stop = async {
-        let name = first.next().await;
-        note(&format!("{name}: takes no more jobs, and gives its commands {} to end", args.grace));
-    };
+    // One stream for both: the second signal is waited for only once the first was taken.
+    let (stop, stopped) = tokio::sync::oneshot::channel();
     let told_twice = async {
-        second.next().await;
-        second.next().await
+        let name = signals.next().await;
+        note(&format!("{name}: takes no more jobs, and gives its commands {} to end", args.grace));
+        let _ = stop.send(());
+        signals.next().await
+    };
+    let stop = async {
+        let _ = stopped.await;
     };
     let report = tokio::select! {
         report = ready.run_until(stop) => report.map_err(Failure::failed)?,
