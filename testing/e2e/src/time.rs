@@ -65,6 +65,17 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    /// Says that it is over once this is dropped, also by a failed test: threads that wait would never end.
+    pub fn finish_at_last(&self) -> impl Drop + use<'_> {
+        struct AtLast<'a>(&'a Gate);
+        impl Drop for AtLast<'_> {
+            fn drop(&mut self) {
+                self.0.finish();
+            }
+        }
+        AtLast(self)
+    }
+
     /// Whether it is over.
     pub fn is_over(&self) -> bool {
         self.state().over

@@ -18,6 +18,8 @@ pub struct Lease {
     pub attempt: u64,
     /// Its fencing token.
     pub token: u64,
+    /// What an earlier attempt left, if that was a token.
+    pub checkpoint: Option<u64>,
 }
 
 impl Lease {
@@ -27,6 +29,7 @@ impl Lease {
             id: text(&job["id"]),
             attempt: job["attempt"].as_u64().expect("an attempt has a number"),
             token: job["fencing_token"].as_u64().expect("a lease has a token"),
+            checkpoint: job["checkpoint"].as_u64(),
         }
     }
 }
@@ -63,6 +66,10 @@ struct JobTold {
     ends: HashMap<u64, (&'static str, String)>,
     /// Completes that were refused, by token.
     late_successes: HashMap<u64, u64>,
+    /// The last checkpoint that was accepted: its writer's token.
+    checkpoint: Option<u64>,
+    /// A cancel was accepted before it was ever leased.
+    cancelled: bool,
 }
 
 impl Books {
@@ -166,7 +173,25 @@ impl Told {
             books.broken(format!("I4: {lease:?} has the token of attempt {attempt} of {id}"));
         }
         let id = lease.id.clone();
+        let left = books.job(&id).checkpoint;
+        if lease.checkpoint < left {
+            books.broken(format!("I1: {lease:?} was not given the checkpoint of token {left:?}"));
+        }
         books.job(&id).leases.push(lease);
+    }
+
+    /// A checkpoint was accepted, which says nothing but who wrote it.
+    pub fn checkpointed(&self, lease: &Lease) {
+        self.acknowledge();
+        let mut books = self.books();
+        let job = books.job(&lease.id);
+        job.checkpoint = job.checkpoint.max(Some(lease.token));
+    }
+
+    /// A job that was not due yet was cancelled.
+    pub fn cancelled(&self, id: &str) {
+        self.acknowledge();
+        self.books().job(id).cancelled = true;
     }
 
     /// An end was accepted: its outcome as the history calls it, and the state it led to.
@@ -283,6 +308,9 @@ impl JobTold {
         {
             broken.push(format!("I1: {id} was completed with token {token}, and is {}", job["state"]));
         }
+        if self.cancelled && job["state"] != "cancelled" {
+            broken.push(format!("I1: {id} was cancelled, and is {}", job["state"]));
+        }
         if job["state"] == "dead" && job["reason"].is_null() {
             broken.push(format!("I10: {id} is dead, and nobody says why"));
         }
@@ -300,7 +328,7 @@ mod tests {
     use super::*;
 
     fn lease(token: u64) -> Lease {
-        Lease { id: "job_1".to_owned(), attempt: token - 10, token }
+        Lease { id: "job_1".to_owned(), attempt: token - 10, token, checkpoint: None }
     }
 
     /// What a server with the job of [`told`] shows.

@@ -19,9 +19,10 @@ const PRODUCERS: u64 = 8;
 const WORKERS: u64 = 8;
 /// Of the workers: those that hold short leases too long.
 const SLOPPY: u64 = 2;
+/// SIGKILLs of a server that serves.
 const KILLS: u64 = 20;
-/// Of the kills: those that hit a server that has just been started.
-const EARLY_KILLS: u64 = 6;
+/// SIGKILLs of one that has just been started.
+const EARLY_KILLS: u64 = 8;
 const ACKNOWLEDGED: u64 = 50_000;
 const STALE: u64 = 100;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -36,10 +37,12 @@ fn what_clients_were_told_is_so_after_any_number_of_sigkills() {
     let (gate, told, started) = (Gate::new(), Told::new(), now());
     let load = Load::new(server.address(), &gate, &told, seed);
     gate.set_serving(true);
-    let (mut kills, mut early) = (0, 0);
+    let (mut kills, mut early, mut limits) = (0, 0, Vec::new());
     std::thread::scope(|threads| {
+        let _at_last = gate.finish_at_last();
         let producers: Vec<_> =
             (0..PRODUCERS).map(|number| threads.spawn(move || load.produce(number, None))).collect();
+        let operator = threads.spawn(move || load.operate());
         for number in 0..WORKERS {
             let habit = if number < SLOPPY { Habit::Sloppy } else { Habit::Careful };
             threads.spawn(move || load.work(number, habit));
@@ -61,7 +64,6 @@ fn what_clients_were_told_is_so_after_any_number_of_sigkills() {
                     gate.pause(Duration::from_millis(random.within(0..12)));
                     server.kill();
                     early += 1;
-                    kills += 1;
                 }
             }
             server.restart();
@@ -69,6 +71,7 @@ fn what_clients_were_told_is_so_after_any_number_of_sigkills() {
         }
         load.stop_producing();
         producers.into_iter().for_each(|producer| producer.join().unwrap());
+        limits = operator.join().unwrap();
         let mut client = server.client();
         until("all jobs to be finished", PATIENCE, || {
             unfinished(&counts(&mut client, "load")).eq(&0).then_some(())
@@ -79,17 +82,22 @@ fn what_clients_were_told_is_so_after_any_number_of_sigkills() {
     server.restart();
     let jobs = in_full(&server, "load");
     told.compare(&jobs);
+    for (queue, limit) in &limits {
+        let set = server.client().get(&format!("/v1/queues/{queue}")).ok();
+        assert_eq!(set["concurrency"], *limit, "I1: a setting was lost: {set}");
+    }
     let counts = counts(&mut server.client(), "load");
     assert_eq!(counts["accepted"], told.keys(), "I2: accepted is not what producers were told: {counts}");
     assert_eq!(sum_of_states(&counts), told.keys(), "I2: jobs went missing: {counts}");
     eprintln!(
-        "kill: {kills} SIGKILLs, {early} of them while starting; {} acknowledged writes, {} stale ends, {} jobs, {} \
-         repeats, {} dead; load {finished_after:.1?}, comparison {:.1?}",
+        "kill: {kills} SIGKILLs, and {early} while starting; {} acknowledged writes, {} stale ends, {} jobs, {} \
+         repeats, {} dead, {} cancelled; load {finished_after:.1?}, comparison {:.1?}",
         told.acknowledged(),
         told.stale(),
         told.keys(),
         told.duplicates(),
         counts["dead"],
+        counts["cancelled"],
         now() - started - finished_after,
     );
     assert_eq!(server.terminate().0.code(), Some(0));
@@ -105,6 +113,7 @@ fn without_faults_every_job_is_delivered_once() {
     let load = Load::new(server.address(), &gate, &told, seed);
     gate.set_serving(true);
     std::thread::scope(|threads| {
+        let _at_last = gate.finish_at_last();
         let producers: Vec<_> =
             (0..PRODUCERS).map(|number| threads.spawn(move || load.produce(number, Some(500)))).collect();
         for number in 0..WORKERS {

@@ -39,11 +39,17 @@ pub(crate) enum Habit {
     Sloppy,
 }
 
-/// An end a worker says.
-struct End {
+/// Something a worker says of a lease.
+struct Said {
     lease: Lease,
-    outcome: &'static str,
+    what: What,
     op: Value,
+}
+
+enum What {
+    /// Its end, as the history calls it.
+    End(&'static str),
+    Checkpoint,
 }
 
 impl<'a> Load<'a> {
@@ -62,9 +68,19 @@ impl<'a> Load<'a> {
     /// Posts until there is an answer. What became of a request whose connection died is not known, so it is sent
     /// again; a server that is not serving yet or any more is asked again as well. `None` once it is over.
     fn post(&self, client: &mut Client, path: &str, body: &Value) -> Option<Reply> {
+        self.send(client, &format!("POST {path}"), body)
+    }
+
+    fn put(&self, client: &mut Client, path: &str, body: &Value) {
+        if let Some(reply) = self.send(client, &format!("PUT {path}"), body) {
+            reply.ok();
+        }
+    }
+
+    fn send(&self, client: &mut Client, head: &str, body: &Value) -> Option<Reply> {
         loop {
             self.gate.serving();
-            match client.try_post(path, body) {
+            match client.send(head, &[("Content-Type", "application/json")], body.to_string().as_bytes()) {
                 Ok(reply) if reply.status != 503 => return Some(reply),
                 Ok(_) | Err(_) if self.gate.is_over() => return None,
                 Ok(_) | Err(_) => self.gate.pause(Duration::from_millis(2)),
@@ -134,6 +150,33 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// Cancels jobs and changes settings until told to stop: the limit that each queue was given.
+    pub(crate) fn operate(&self) -> Vec<(String, u64)> {
+        let (mut client, mut random) = (Client::new(self.server), Rng::new(self.seed, 200));
+        let mut limits = Vec::new();
+        for number in 0.. {
+            if self.shared.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let key = format!("cancelled-{number}");
+            let job = json!({"kind": "load", "payload": {"of": key}, "key": key, "delay": "1h"});
+            let Some(added) = self.post(&mut client, "/v1/queues/load/jobs", &job) else { break };
+            let added = added.ok();
+            self.note_added(&key, &added);
+            let id = added["id"].as_str().expect("a job has an id").to_owned();
+            let Some(cancelled) = self.post(&mut client, &format!("/v1/jobs/{id}/cancel"), &json!({})) else {
+                break;
+            };
+            if cancelled.ok()["state"] == "cancelled" {
+                self.told.cancelled(&id);
+            }
+            let (queue, limit) = (format!("queue-{number}"), random.within(1..1_000));
+            self.put(&mut client, &format!("/v1/queues/{queue}"), &json!({ "concurrency": limit }));
+            limits.push((queue, limit));
+        }
+        limits
+    }
+
     /// Leases and ends jobs until it is over.
     pub(crate) fn work(&self, number: u64, habit: Habit) {
         let (mut client, mut random) = (Client::new(self.server), Rng::new(self.seed, 100 + number));
@@ -157,29 +200,41 @@ impl<'a> Load<'a> {
             if habit == Habit::Sloppy && !leases.is_empty() {
                 self.gate.pause(Duration::from_millis(random.within(150..400)));
             }
-            let ends: Vec<End> = leases.into_iter().map(|lease| end(lease, habit, &mut random)).collect();
-            if !ends.is_empty() {
-                self.settle(&mut client, &ends, random.one_in(5));
+            let said: Vec<Said> =
+                leases.into_iter().flat_map(|lease| last_words(lease, habit, &mut random)).collect();
+            if !said.is_empty() {
+                self.settle(&mut client, &said, random.one_in(5));
             }
         }
     }
 
-    fn settle(&self, client: &mut Client, ends: &[End], again: bool) {
-        let ops: Vec<&Value> = ends.iter().map(|end| &end.op).collect();
+    fn settle(&self, client: &mut Client, said: &[Said], again: bool) {
+        let ops: Vec<&Value> = said.iter().map(|said| &said.op).collect();
         let body = json!({ "ops": ops });
-        let Some(first) = self.results(client, &body, ends.len()) else { return };
-        for (end, result) in ends.iter().zip(&first) {
-            match (result["ok"].as_bool(), result["code"].as_str(), result["state"].as_str()) {
-                (Some(true), None, Some(state)) => self.told.ended(&end.lease, end.outcome, state),
-                (Some(false), Some("lease-lost"), _) => self.told.refused(&end.lease, end.outcome),
-                _ => self.told.broken(format!("{} was answered with {result}", end.op)),
+        let Some(first) = self.results(client, &body, said.len()) else { return };
+        for (said, result) in said.iter().zip(&first) {
+            let answer = (result["ok"].as_bool(), result["code"].as_str(), result["state"].as_str());
+            match (&said.what, answer) {
+                (What::End(outcome), (Some(true), None, Some(state))) => {
+                    self.told.ended(&said.lease, outcome, state);
+                }
+                (What::End(outcome), (Some(false), Some("lease-lost"), _)) => {
+                    self.told.refused(&said.lease, outcome);
+                }
+                (What::Checkpoint, (Some(true), None, Some("running"))) => {
+                    self.told.checkpointed(&said.lease)
+                }
+                // The answer to the first time was lost, and the end that followed was accepted then.
+                (What::Checkpoint, (Some(false), Some("lease-lost"), _)) => {}
+                _ => self.told.broken(format!("{} was answered with {result}", said.op)),
             }
         }
         if !again {
             return;
         }
-        let Some(second) = self.results(client, &body, ends.len()) else { return };
-        for (end, (first, second)) in ends.iter().zip(first.iter().zip(&second)) {
+        let Some(second) = self.results(client, &body, said.len()) else { return };
+        let pairs = said.iter().zip(first.iter().zip(&second));
+        for (end, (first, second)) in pairs.filter(|(said, _)| matches!(said.what, What::End(_))) {
             if (&first["ok"], &first["code"]) != (&second["ok"], &second["code"])
                 || (first["ok"] == true && first["state"] != second["state"])
             {
@@ -205,30 +260,30 @@ fn new_job(key: &str) -> Value {
     job
 }
 
-fn end(lease: Lease, habit: Habit, random: &mut Rng) -> End {
-    let mut op = json!({"id": lease.id, "fencing_token": lease.token});
+/// How a worker ends a lease, sometimes after it has left a checkpoint.
+fn last_words(lease: Lease, habit: Habit, random: &mut Rng) -> Vec<Said> {
+    let op = |op: &str| json!({"op": op, "id": lease.id, "fencing_token": lease.token});
     let other = habit == Habit::Careful && random.one_in(8);
-    let outcome = match random.within(0..3) {
-        0 if other => {
-            op["op"] = json!("fail");
-            op["error"] = json!({"message": "not this time"});
-            op["retry_in"] = json!("20ms");
-            "failed"
-        }
-        1 if other => {
-            op["op"] = json!("snooze");
-            op["delay"] = json!("30ms");
-            "snoozed"
-        }
-        2 if other => {
-            op["op"] = json!("release");
-            "released"
-        }
-        _ => {
-            op["op"] = json!("complete");
-            op["result"] = json!({"by": lease.token});
-            "completed"
-        }
+    let (mut end, outcome) = match random.within(0..3) {
+        0 if other => (op("fail"), "failed"),
+        1 if other => (op("snooze"), "snoozed"),
+        2 if other => (op("release"), "released"),
+        _ => (op("complete"), "completed"),
     };
-    End { lease, outcome, op }
+    match outcome {
+        "failed" => {
+            end["error"] = json!({"message": "not this time"});
+            end["retry_in"] = json!("20ms");
+        }
+        "snoozed" => end["delay"] = json!("30ms"),
+        "completed" => end["result"] = json!({"by": lease.token}),
+        _ => {}
+    }
+    let mut checkpoint = op("checkpoint");
+    checkpoint["value"] = json!(lease.token);
+    let end = Said { lease: lease.clone(), what: What::End(outcome), op: end };
+    match other {
+        true => vec![Said { lease, what: What::Checkpoint, op: checkpoint }, end],
+        false => vec![end],
+    }
 }
