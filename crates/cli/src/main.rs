@@ -77,7 +77,7 @@ fn run_on_all_cores(command: impl Future<Output = Result<(), Failure>>) -> Resul
     let runtime = runtime()?;
     let done = runtime.block_on(command);
     // A read of standard input cannot be taken back; nobody waits for it any more.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     done
 }
 
