@@ -1,6 +1,8 @@
 //! Stopping a worker: running handlers finish, waiting jobs are given back, nothing is lost and
 //! nothing costs an attempt.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use onefold::{HandlerError, Job, Onefold, State, Worker};
@@ -16,27 +18,34 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ids.push(pages.add(pages_to_print).await?.id);
     }
 
+    let started = Arc::new(AtomicUsize::new(0));
+    let handlers = Arc::clone(&started);
     let worker = Worker::new(&onefold)
         .queue("pages")
         .concurrency(5)
         .prefetch(10)
         .grace(Duration::from_secs(2))
-        .handle(|job: Job<u32>, ctx| async move {
-            ctx.shutting_down().await;
-            if job.payload == u32::MAX {
-                // Leaves word for whoever goes on, and gives the job back.
-                ctx.checkpoint(&"page 17").await?;
-                return Err(HandlerError::release());
+        .handle(move |job: Job<u32>, ctx| {
+            handlers.fetch_add(1, Ordering::SeqCst);
+            async move {
+                ctx.shutting_down().await;
+                if job.payload == u32::MAX {
+                    // Leaves word for whoever goes on, and gives the job back.
+                    ctx.checkpoint(&"page 17").await?;
+                    return Err(HandlerError::release());
+                }
+                Ok(job.payload)
             }
-            Ok(job.payload)
         });
 
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(worker.run_until(async {
         let _ = stopped.await;
     }));
-    // A real program waits for a signal here; this one until the worker has all it can hold.
-    while pages.info().await?.is_none_or(|queue| queue.counts.running < 10) {
+    // A real program waits for a signal here; this one until the worker has all it can hold and do.
+    while started.load(Ordering::SeqCst) < 5
+        || pages.info().await?.is_none_or(|queue| queue.counts.running < 10)
+    {
         tokio::task::yield_now().await;
     }
     let _ = stop.send(());
