@@ -17,7 +17,9 @@ fn on_a_server_of_its_own_it_measures_beside_the_disk_and_leaves_nothing_behind(
     let report = room.json(&["bench", "--time", "200ms"]);
     assert_eq!(names(&report).len(), 5, "{report}");
     let singles = &report["parts"][1];
-    assert!(singles["per_second"].as_f64().unwrap() > 0.0 && singles["floor_per_second"].as_f64().unwrap() > 0.0);
+    assert!(
+        singles["per_second"].as_f64().unwrap() > 0.0 && singles["floor_per_second"].as_f64().unwrap() > 0.0
+    );
     assert_eq!(std::fs::read_dir(room.path(".")).unwrap().count(), 0);
 }
 

@@ -82,6 +82,19 @@ fn each_broken_invariant_has_its_line() {
 }
 
 #[test]
+fn a_database_that_is_gone_is_not_taken_for_none() {
+    let mut room = left_behind();
+    room.url = None;
+    room.ok(&["backup", "good.db", "--data", "onefold-data"]);
+    std::fs::remove_file(room.path("onefold-data/onefold.db")).unwrap();
+    let (code, report) = room.doctor();
+    assert_eq!((code, verdicts(&report, "fail")), (Some(1), vec!["store".to_owned()]), "{report}");
+    room.run(&["jobs", "--data", "onefold-data"]).says(1, "missing or empty; restore a backup");
+    room.ok(&["restore", "good.db"]);
+    assert_eq!(room.doctor().0, Some(0));
+}
+
+#[test]
 fn a_key_held_twice_is_found() {
     let mut room = left_behind();
     room.url = None;

@@ -134,3 +134,19 @@ fn a_second_signal_ends_it_at_once() {
     server.process.err_line("ended by a second signal, SIGTERM");
     assert_eq!(server.process.end().code(), Some(1));
 }
+
+/// Another program that locks the database for longer than a moment stands for a disk that fails.
+#[test]
+fn a_store_that_fails_ends_the_server_after_it_answered() {
+    let (room, mut server) = Room::served();
+    let other = rusqlite::Connection::open(room.path("onefold-data/onefold.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (status, answer) = http(&server.url, "POST", "/v1/queues/q/jobs", "{}");
+    assert!(status == 503 && answer.contains("store-stopped"), "{status} {answer}");
+    drop(other);
+    server.process.err_line("storage failed and the engine has stopped");
+    assert_eq!(server.process.end().code(), Some(1));
+    let server = room.serve(&[]);
+    let queues = http(&server.url, "GET", "/v1/queues", "");
+    assert_eq!(queues.0, 200, "{}", queues.1);
+}

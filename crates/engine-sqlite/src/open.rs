@@ -22,7 +22,7 @@ pub(crate) const APPLICATION_ID: i64 = 0x4f6e_6566;
 /// Two connections may corrupt a log that is reset under them before this version.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// Says that there is, or was, a store in a directory.
-const MARKER: &str = "onefold-store";
+pub(crate) const MARKER: &str = "onefold-store";
 /// Memory of the writer's page cache.
 const WRITER_CACHE_KIB: i64 = 16 * 1024;
 /// Memory of a reader's page cache.

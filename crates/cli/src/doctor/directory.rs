@@ -23,7 +23,7 @@ pub(super) fn check(data: &Path, now: Timestamp, report: &mut Report) -> Result<
             return Ok(false);
         }
     };
-    if !inspect::exists(data) {
+    if !inspect::is_there(data) {
         report.tell(Line::warn(
             "directory",
             format!("there is no store in {}; if there should be one, name it with --data", data.display()),

@@ -49,9 +49,9 @@ pub struct Facts {
     pub bytes: u64,
 }
 
-/// Whether the directory holds a store at all.
-pub fn exists(dir: &Path) -> bool {
-    open::database_path(dir).exists()
+/// Whether the directory holds a store, or once did.
+pub fn is_there(dir: &Path) -> bool {
+    open::database_path(dir).exists() || dir.join(open::MARKER).exists()
 }
 
 /// Whether a process serves the directory now.
@@ -78,7 +78,13 @@ impl Inspector {
     /// # Errors
     /// [`OpenError`], with what to do about it.
     pub fn open(dir: &Path) -> Result<Inspector, OpenError> {
-        Inspector::open_file(&open::database_path(dir), dir)
+        match Inspector::open_file(&open::database_path(dir), dir) {
+            // Nothing where something was is not the same as nothing.
+            Err(OpenError::NoStore(_) | OpenError::NotAStore(_)) if dir.join(open::MARKER).exists() => {
+                Err(OpenError::DatabaseGone(dir.to_owned()))
+            }
+            opened => opened,
+        }
     }
 
     /// Opens a database file, such as a backup; `named` is what messages call it.
