@@ -26,8 +26,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .prefetch(10)
         .grace(Duration::from_secs(2))
         .handle(move |job: Job<u32>, ctx| {
-            handlers.fetch_add(1, Ordering::SeqCst);
+            let handlers = Arc::clone(&handlers);
             async move {
+                handlers.fetch_add(1, Ordering::SeqCst);
                 ctx.shutting_down().await;
                 if job.payload == u32::MAX {
                     // Leaves word for whoever goes on, and gives the job back.
@@ -52,11 +53,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let report = running.await??;
 
     println!("{report:?}");
-    assert_eq!((report.leased, report.completed, report.released, report.lost), (10, 4, 6, 0));
+    // Whoever ran has finished, everybody else was given back: nobody was lost or charged for it.
+    assert_eq!((report.leased, report.completed + report.released, report.lost), (10, 10, 0));
+    assert!(report.completed >= 4 && report.released >= 1);
     for (place, id) in ids.into_iter().enumerate() {
         let job = onefold.get(id).await?.ok_or("the job is gone")?;
-        let expected = if place < 4 { State::Completed } else { State::Available };
-        assert_eq!((job.state, job.failures, job.lost_leases), (expected, 0, 0), "{id}");
+        let left = matches!(job.state, State::Completed | State::Available);
+        assert!(left && (place != 4 || job.state == State::Available), "{id} is {}", job.state);
+        assert_eq!((job.failures, job.lost_leases), (0, 0), "{id}");
     }
     Ok(())
 }
