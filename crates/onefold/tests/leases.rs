@@ -197,6 +197,28 @@ async fn a_requested_cancel_reaches_the_handler() {
     running.stop().await;
 }
 
+/// A job that waits for a runner while its hard limit runs is given back in time, so that its
+/// handler has most of the limit for itself.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_waits_too_long_is_given_back() {
+    let onefold = Onefold::in_memory();
+    let queue = onefold.queue::<u64>("q");
+    let jobs = [1, 2].map(|n| NewJob::new(n).timeout(SECOND * 40).max_attempts(1));
+    let ids = queue.add_many(jobs).await.unwrap().into_iter().map(|added| added.unwrap().id);
+    let worker = Worker::new(&onefold).queue("q").concurrency(1).prefetch(2).handle(|_: Job<u64>, _| async {
+        pass(SECOND * 30).await;
+        Ok(())
+    });
+    let running = Running::start(worker);
+    let watch = Stopwatch::start();
+    for id in ids {
+        let job = when(&onefold, id, State::Completed).await;
+        assert_eq!((job.failures, job.lost_leases), (0, 0));
+    }
+    assert_eq!(watch.elapsed().as_secs(), 60);
+    assert!(running.stop().await.released >= 2);
+}
+
 /// A worker that stops gives back at once what waits for a handler, lets running handlers finish,
 /// and none of it costs an attempt.
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,13 @@
-//! Keeps leases: extends them while their handlers run, and gives up those that could not be
-//! extended in time.
+//! Keeps leases: extends them while their handlers run, gives up those that could not be extended
+//! in time, and gives back jobs that wait too long for a runner.
 
 use std::sync::Arc;
 
-use onefold_core::DurationMs;
+use onefold_core::{DurationMs, End};
 
 use super::lease::{CancelReason, Lease};
 use super::outbox::Letter;
-use super::shared::Shared;
+use super::shared::{Shared, Ticket};
 use crate::time::to_std;
 
 /// Runs until it is dropped.
@@ -15,8 +15,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let beat = shared.config.heartbeat();
     let mut next_beat = shared.clock().monotonic().saturating_add(beat);
     loop {
-        let next_loss = give_up_overdue(&shared);
-        let until = next_loss.map_or(next_beat, |loss| loss.min(next_beat));
+        let next = [give_up_overdue(&shared), give_back_overdue(&shared)].into_iter().flatten().min();
+        let until = next.map_or(next_beat, |next| next.min(next_beat));
         let pause = until.saturating_sub(shared.clock().monotonic());
         tokio::select! {
             () = tokio::time::sleep(to_std(pause)) => {}
@@ -55,6 +55,16 @@ fn give_up_overdue(shared: &Shared) -> Option<DurationMs> {
         } else {
             next = Some(next.map_or(gives_up_at, |next: DurationMs| next.min(gives_up_at)));
         }
+    }
+    next
+}
+
+/// Gives back jobs that have waited too long for a runner. Returns when the next one will have.
+fn give_back_overdue(shared: &Shared) -> Option<DurationMs> {
+    let (overdue, next) = shared.take_overdue(shared.clock().monotonic());
+    for Ticket { lease, .. } in overdue {
+        tracing::info!(job = %lease.id, "gave back a job no handler was free for; a smaller prefetch avoids this");
+        shared.end(lease, End::Release);
     }
     next
 }

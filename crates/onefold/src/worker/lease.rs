@@ -34,6 +34,9 @@ pub(crate) struct Lease {
     deadline: AtomicU64,
     /// The hard limit of the attempt, by the same clock; no extension goes beyond.
     hard_limit: u64,
+    /// When a quarter of the hard limit has passed: a job that has waited this long for a runner is
+    /// given back, or its handler would have too little time left.
+    pub(crate) start_by: DurationMs,
     signals: AtomicU8,
     /// Its handler is done, and its end on its way.
     ended: AtomicBool,
@@ -75,6 +78,7 @@ impl Lease {
             token,
             deadline: AtomicU64::new(deadline),
             hard_limit,
+            start_by: got_at.saturating_add(DurationMs::from_ms(timeout.as_ms() / 4)),
             signals: AtomicU8::new(0),
             ended: AtomicBool::new(false),
             runner: AtomicWaker::new(),

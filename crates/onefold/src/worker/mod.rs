@@ -143,8 +143,10 @@ impl Worker {
     }
 
     /// Holds up to this many jobs whose handlers are not done, running and waiting to run; those
-    /// that are done and on their way back to the store come on top, at most as many again. Twice
-    /// the concurrency unless given; no less than the concurrency.
+    /// that are done and on their way back to the store come on top, at most as many again. Not
+    /// below the concurrency, which it is unless given. More keeps short handlers from waiting for
+    /// the store; for handlers that take seconds it only keeps jobs from other workers. A job
+    /// that has waited here for a quarter of its hard limit is given back, at no cost.
     pub fn prefetch(mut self, jobs: usize) -> Worker {
         self.prefetch = Some(jobs);
         self
@@ -212,7 +214,7 @@ impl Worker {
         if self.concurrency == 0 {
             return Err(Invalid::value("concurrency", "must be at least 1"));
         }
-        let prefetch = self.prefetch.unwrap_or(self.concurrency.saturating_mul(2));
+        let prefetch = self.prefetch.unwrap_or(self.concurrency);
         if prefetch < self.concurrency {
             let rule = format!("must be at least the concurrency, {}", self.concurrency);
             return Err(Invalid::value("prefetch", rule));

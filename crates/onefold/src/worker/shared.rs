@@ -203,7 +203,8 @@ impl Shared {
         let count = tickets.len();
         let next_beat_at_the_latest = self.clock().monotonic().saturating_add(self.config.heartbeat());
         let needed_until = next_beat_at_the_latest.saturating_add(self.config.margin());
-        let urgent = tickets.iter().any(|ticket| ticket.lease.deadline() <= needed_until);
+        let urgent =
+            tickets.iter().any(|Ticket { lease, .. }| lease.deadline().min(lease.start_by) <= needed_until);
         self.counts.count_leased(count);
         self.open.fetch_add(count, Ordering::AcqRel);
         lock(&self.held).extend(tickets.iter().map(|ticket| (ticket.lease.token, Arc::clone(&ticket.lease))));
@@ -216,10 +217,32 @@ impl Shared {
 
     /// The next job for a free runner; `None` when the worker stops.
     pub(crate) async fn next_job(&self) -> Option<Ticket> {
-        self.ready.acquire().await.ok()?.forget();
-        let ticket = lock(&self.waiting).pop_front();
-        self.room.notify_one();
-        ticket
+        loop {
+            self.ready.acquire().await.ok()?.forget();
+            let ticket = lock(&self.waiting).pop_front();
+            self.room.notify_one();
+            // There is a permit too many for each job that was given back while it waited.
+            if ticket.is_some() {
+                return ticket;
+            }
+        }
+    }
+
+    /// Takes away the jobs that have waited too long for a runner. Beside them, when the next
+    /// one will have.
+    pub(crate) fn take_overdue(&self, now: DurationMs) -> (Vec<Ticket>, Option<DurationMs>) {
+        let mut waiting = lock(&self.waiting);
+        let due = |ticket: &Ticket| ticket.lease.start_by <= now;
+        let mut overdue = Vec::new();
+        for _ in 0..waiting.len() {
+            let Some(ticket) = waiting.pop_front() else { break };
+            if due(&ticket) {
+                overdue.push(ticket);
+            } else {
+                waiting.push_back(ticket);
+            }
+        }
+        (overdue, waiting.iter().map(|ticket| ticket.lease.start_by).min())
     }
 
     /// No runner gets another job.
