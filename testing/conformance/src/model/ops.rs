@@ -184,13 +184,13 @@ impl std::fmt::Debug for Pick {
 }
 
 impl Pick {
-    /// The latest things are picked from most of the time.
-    const LATEST: usize = 8;
+    /// How many of the latest things are picked from, by the last digit in base 5.
+    const LATEST: [usize; 5] = [usize::MAX, 2, 4, 4, 10];
 
     /// A place in a list of `len`, `None` if it is empty.
     pub(super) fn of(self, len: usize) -> Option<usize> {
         let number = usize::from(self.0);
-        let from = if number % 5 == 0 { len } else { len.min(Pick::LATEST) };
+        let from = len.min(Pick::LATEST[number % 5]);
         (number / 5).checked_rem(from).map(|back| len - 1 - back)
     }
 }

@@ -32,7 +32,14 @@ const SPANS: [DurationMs; 16] = [
 /// The operations of the case with this seed.
 pub(super) fn ops(seed: u64, count: usize) -> Vec<Op> {
     let roll = Roll(SeededEntropy::new(seed));
-    (0..count).map(|_| roll.op()).collect()
+    let mut ops = Vec::new();
+    while ops.len() < count {
+        match roll.below(200) {
+            0 => ops.extend(roll.crash_loop()),
+            _ => ops.push(roll.op()),
+        }
+    }
+    ops
 }
 
 struct Roll(SeededEntropy);
@@ -93,12 +100,12 @@ impl Roll {
             max_attempts: self.maybe(3, |roll| 1 + roll.below(3) as u32),
             backoff: self.maybe(4, |roll| roll.byte(3)),
             timeout: self.maybe(5, Roll::lease_span),
-            retain: self.maybe(5, Roll::span),
+            retain: self.maybe(4, Roll::short),
             window: self.maybe(2, Roll::span),
             free_on: if self.one_in(3) { self.byte(8) } else { 0 },
             on_duplicate: if replace { 2 } else { self.maybe(6, |_| 1).unwrap_or(0) },
             return_mismatch: self.one_in(5),
-            version: self.maybe(4, |roll| roll.below(4)).filter(|_| replace),
+            version: self.maybe(2, |roll| roll.below(4)).filter(|_| replace),
             max_delay: self.maybe(3, Roll::short).filter(|_| replace),
         }
     }
@@ -116,8 +123,8 @@ impl Roll {
 
     fn write(&self) -> Write {
         let what = match self.below(14) {
-            0..=2 => What::Complete(self.maybe(2, |roll| roll.byte(2))),
-            3..=4 => What::Fail { retry_in: self.maybe(3, Roll::short) },
+            0..=3 => What::Complete(self.maybe(2, |roll| roll.byte(2))),
+            4 => What::Fail { retry_in: self.maybe(3, Roll::short) },
             5 => What::Die,
             6 => What::Snooze(self.span()),
             7..=8 => What::Release,
@@ -143,9 +150,17 @@ impl Roll {
         }
     }
 
+    /// A worker that takes what there is and dies, again and again.
+    fn crash_loop(&self) -> Vec<Op> {
+        let queues = vec![self.queue()];
+        let call = Call { queues, max: 10, lease: ms(100), fair: false, poll: None };
+        let rounds = 5 + self.below(4);
+        (0..rounds).flat_map(|_| [Op::Lease(call.clone()), Op::Pass(secs(1))]).collect()
+    }
+
     fn step(&self) -> i64 {
-        let sizes = [1_000, 3_000, 600_000, 86_400_000, 30 * 86_400_000];
-        let size = sizes[self.below(5) as usize];
+        let sizes = [1_000, 3_000, 3_000, 600_000, 600_000, 3_600_000, 86_400_000, 30 * 86_400_000];
+        let size = sizes[self.below(8) as usize];
         if self.one_in(2) { size } else { -size }
     }
 
@@ -158,7 +173,7 @@ impl Roll {
             },
             22..=41 => Op::Lease(self.call()),
             42..=66 => Op::Settle((0..=self.below(3)).map(|_| self.write()).collect()),
-            67..=76 => Op::Pass(if self.one_in(4) { self.span() } else { self.short() }),
+            67..=76 => Op::Pass(if self.one_in(8) { self.span() } else { self.short() }),
             77..=79 => Op::Wait(self.short()),
             80..=84 => Op::Cancel(self.pick(), self.one_in(3)),
             85..=89 => Op::Retry(self.pick(), self.one_in(2)),
