@@ -21,9 +21,9 @@ pub use client::{List, Onefold};
 pub use dedup::Dedup;
 pub use error::{Error, ErrorCode, Invalid};
 pub use onefold_core::{
-    Added, Backoff, DeadReason, DurationMs, EngineError, FencingToken, FreeOn, GroupHead, JobError, JobId,
-    JobStatus, OnDead, Outcome, Progress, QueueCounts, QueuePatch, QueueSettings, Refusal, State, Timestamp,
-    Waiting,
+    Added, Backoff, DeadReason, DurationMs, EngineError, Evidence, EvidenceKind, FencingToken, FreeOn,
+    GroupHead, JobError, JobId, JobStatus, OnDead, Outcome, Progress, QueueCounts, QueuePatch, QueueSettings,
+    Refusal, State, Timestamp, Waiting,
 };
 #[cfg(feature = "engine-sqlite")]
 pub use onefold_engine_sqlite::OpenError;

@@ -4,12 +4,14 @@ use std::fmt;
 use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use onefold_core::{Key, QueueName, QueuePatch, State, limits};
+use onefold_core::{Group, JobFilter, Key, Kind, Label, QueueName, QueuePatch, State, limits};
 
 use crate::add::{Add, AddMany, Bound, BoxFuture, NewJob};
 use crate::backend::Backend;
 use crate::check;
+use crate::time::to_timestamp;
 use crate::view::{KeyView, QueueView, RedriveQuery, Redriven};
 use crate::{Error, IntoPayload, Invalid, Onefold};
 
@@ -95,7 +97,13 @@ impl<T> Queue<T> {
     pub fn redrive(&self) -> Redrive {
         Redrive {
             bound: self.bound(),
-            query: RedriveQuery { states: vec![State::Dead], limit: None, accept_duplicates: false },
+            query: RedriveQuery {
+                filter: JobFilter::default(),
+                states: vec![State::Dead],
+                limit: None,
+                accept_duplicates: false,
+            },
+            mistake: None,
         }
     }
 }
@@ -124,6 +132,9 @@ impl<T: IntoPayload> Queue<T> {
 
     /// Adds several jobs when awaited, in order, with an outcome for each. Takes payloads, or
     /// [`NewJob`]s where they need options.
+    ///
+    /// More than 10,000 go in several calls. If one of those fails as a whole, so does this, and
+    /// what went before is added: jobs with keys can simply be added again.
     pub fn add_many<J: Into<NewJob<T>>>(&self, jobs: impl IntoIterator<Item = J>) -> AddMany {
         let wants = self.backend().wants();
         let jobs = jobs.into_iter().map(|job| job.into().finish(wants)).collect();
@@ -149,24 +160,65 @@ impl<T> fmt::Debug for Queue<T> {
 pub struct Redrive {
     bound: Bound,
     query: RedriveQuery,
+    mistake: Option<Invalid>,
 }
 
 impl Redrive {
-    /// Also, or instead, jobs in these states; only `dead` and `cancelled` count.
+    /// Jobs in these states instead of dead ones; only `dead` and `cancelled` count.
     pub fn states(mut self, states: impl IntoIterator<Item = State>) -> Redrive {
         self.query.states = states.into_iter().collect();
         self
     }
 
-    /// At most this many; up to 10,000.
-    pub fn limit(mut self, limit: u32) -> Redrive {
-        self.query.limit = Some(limit);
-        self
+    /// Only those of this kind.
+    pub fn kind(self, kind: impl AsRef<str>) -> Redrive {
+        self.put(Kind::new(kind), |query, kind| query.filter.kind = Some(kind))
+    }
+
+    /// Only those with this label.
+    pub fn label(self, label: impl AsRef<str>) -> Redrive {
+        self.put(Label::new(label), |query, label| query.filter.label = Some(label))
+    }
+
+    /// Only those of this group.
+    pub fn group(self, group: impl AsRef<str>) -> Redrive {
+        self.put(Group::new(group), |query, group| query.filter.group = Some(group))
+    }
+
+    /// Only those accepted at this time or later.
+    pub fn since(self, time: SystemTime) -> Redrive {
+        self.put(to_timestamp("since", time), |query, time| query.filter.since = Some(time))
+    }
+
+    /// Only those accepted before this time.
+    pub fn until(self, time: SystemTime) -> Redrive {
+        self.put(to_timestamp("until", time), |query, time| query.filter.until = Some(time))
+    }
+
+    /// At most this many, from 1 to 10,000, which it is unless given.
+    pub fn limit(self, limit: u32) -> Redrive {
+        let checked = check::range("limit", limit, 1..=limits::REDRIVE_JOBS_MAX);
+        self.put(checked, |query, limit| query.limit = Some(limit))
     }
 
     /// Also those whose `retry_until` has passed, although receivers may have forgotten their keys.
     pub fn accept_duplicates(mut self) -> Redrive {
         self.query.accept_duplicates = true;
+        self
+    }
+
+    /// Puts a checked value in its place; of several mistakes the first is told.
+    fn put<V, E: Into<Invalid>>(
+        mut self,
+        value: Result<V, E>,
+        put: impl FnOnce(&mut RedriveQuery, V),
+    ) -> Redrive {
+        match value {
+            Ok(value) => put(&mut self.query, value),
+            Err(mistake) => {
+                self.mistake.get_or_insert(mistake.into());
+            }
+        }
         self
     }
 }
@@ -177,8 +229,8 @@ impl IntoFuture for Redrive {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            if let Some(limit) = self.query.limit {
-                check::range("limit", limit, 1..=limits::REDRIVE_JOBS_MAX)?;
+            if let Some(mistake) = self.mistake {
+                return Err(mistake.into());
             }
             self.bound.backend.redrive(self.bound.queue?, self.query).await
         })

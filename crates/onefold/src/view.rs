@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use onefold_core::{
-    DeadReason, FencingToken, JobError, JobId, Outcome, Progress, QueueCounts, QueueSettings, Refusal, State,
-    Timestamp, Waiting,
+    DeadReason, Evidence, FencingToken, JobError, JobId, Outcome, Progress, QueueCounts, QueueSettings,
+    Refusal, State, Timestamp, Waiting,
 };
 
 use crate::RawPayload;
@@ -60,6 +60,8 @@ pub struct JobView {
     pub error: Option<JobError>,
     /// Its attempts that are still kept, oldest first. Lists leave them out.
     pub attempts: Vec<AttemptView>,
+    /// What happened to it beside attempts, oldest first. Lists leave it out.
+    pub history: Vec<Evidence>,
     /// Adds that were answered with this job.
     pub duplicates: u32,
     /// Ends that came after their lease was gone. Lists leave them out.
@@ -124,6 +126,7 @@ pub(crate) struct ListQuery {
 /// Which jobs of a queue to run again.
 #[derive(Debug, Clone)]
 pub(crate) struct RedriveQuery {
+    pub(crate) filter: onefold_core::JobFilter,
     pub(crate) states: Vec<State>,
     pub(crate) limit: Option<u32>,
     pub(crate) accept_duplicates: bool,

@@ -216,6 +216,9 @@ async fn a_job_that_waits_too_long_is_given_back() {
         assert_eq!((job.failures, job.lost_leases), (0, 0));
     }
     assert_eq!(watch.elapsed().as_secs(), 60);
+    // The runners are all still there.
+    let another = add(&onefold, 3).await;
+    when(&onefold, another, State::Completed).await;
     assert!(running.stop().await.released >= 2);
 }
 

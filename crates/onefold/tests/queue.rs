@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use onefold::{
-    Backoff, DeadReason, Dedup, DurationMs, Error, HandlerError, Invalid, Job, JobId, NewJob, Onefold,
-    QueuePatch, RawPayload, Refusal, State, Waiting, Worker,
+    Backoff, DeadReason, Dedup, DurationMs, Error, EvidenceKind, HandlerError, Invalid, Job, JobId, NewJob,
+    Onefold, QueuePatch, RawPayload, Refusal, State, Waiting, Worker,
 };
 use onefold_core::{EngineError, JobStatus, When};
 use serde::{Deserialize, Serialize};
@@ -264,7 +264,12 @@ async fn jobs_are_retried_redriven_cancelled_and_deleted() {
     assert_eq!((redriven.redriven, redriven.refused.len()), (1, 0));
     assert_eq!(onefold.cancel(id).await.unwrap().state, State::Cancelled);
     assert_eq!(queue.redrive().await.unwrap().redriven, 0, "only dead ones unless asked");
-    assert_eq!(queue.redrive().states([State::Cancelled]).await.unwrap().redriven, 1);
+    let cancelled = || queue.redrive().states([State::Cancelled]);
+    assert_eq!(cancelled().kind("other").await.unwrap().redriven, 0);
+    assert_eq!(cancelled().label("").await.unwrap_err().code(), "invalid-field");
+    assert_eq!(cancelled().await.unwrap().redriven, 1);
+    let history = onefold.get(id).await.unwrap().unwrap().history;
+    assert!(history.iter().any(|evidence| evidence.kind == EvidenceKind::Retried));
     work(&onefold, id, State::Completed, || Ok(())).await;
     assert_eq!(onefold.cancel(id).await.unwrap_err().code(), "job-finished");
     assert_eq!(onefold.delete(id).await.unwrap().state, State::Completed);

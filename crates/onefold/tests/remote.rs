@@ -138,7 +138,10 @@ async fn a_remote_store_answers_as_an_embedded_one() {
     assert_eq!(cancelled.state, State::Cancelled);
     assert_eq!(code(remote.result::<u64>(none, SECOND).await), "job-cancelled");
     assert_eq!(remote.result::<u64>(image, Duration::from_millis(50)).await, Ok(None));
-    assert_eq!(queue.redrive().states([State::Cancelled]).await.unwrap().redriven, 1);
+    let redrive = || queue.redrive().states([State::Cancelled]);
+    assert_eq!(redrive().label("none").since(SystemTime::UNIX_EPOCH).await.unwrap().redriven, 0);
+    assert_eq!(redrive().await.unwrap().redriven, 1);
+    assert_eq!(remote.get(none).await.unwrap(), inside.get(none).await.unwrap());
     assert_eq!(code(remote.retry(image).await), "job-not-retryable");
     remote.cancel(none).await.unwrap();
     assert_eq!(remote.delete(none).await.unwrap().id, none);

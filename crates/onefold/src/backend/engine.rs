@@ -144,7 +144,7 @@ impl Backend for EngineBackend {
 
     fn redrive(&self, queue: QueueName, query: RedriveQuery) -> BoxFuture<'_, Outcome<Redriven>> {
         let params = RedriveParams {
-            filter: onefold_core::JobFilter::default(),
+            filter: query.filter,
             queue,
             states: query.states,
             limit: query.limit.unwrap_or(limits::REDRIVE_JOBS_MAX),
@@ -215,7 +215,8 @@ fn parse_cursor(text: &str) -> Result<Seq, Invalid> {
 
 fn job_view(full: onefold_core::JobView) -> JobView {
     let attempts = full.attempts.iter().map(attempt_view).collect();
-    view(full.job, full.spec, attempts, full.waiting, full.result)
+    let view = view(full.job, full.spec, attempts, full.waiting, full.result);
+    JobView { history: full.evidence, ..view }
 }
 
 fn view(
@@ -251,6 +252,7 @@ fn view(
         duplicates: job.duplicates,
         late_writes: attempts.iter().map(|attempt| attempt.late_success + attempt.late_failure).sum(),
         attempts,
+        history: Vec::new(),
         result,
     }
 }

@@ -7,8 +7,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use onefold_core::{
-    Added, Backoff, DeadReason, DurationMs, FencingToken, GroupHead, JobError, JobId, JobStatus, Label,
-    OnDead, Progress, QueueCounts, QueueName, QueueSettings, Settled, State, Timestamp, Waiting,
+    Added, Backoff, DeadReason, DurationMs, Evidence, EvidenceKind, FencingToken, GroupHead, JobError, JobId,
+    JobStatus, Label, OnDead, Progress, QueueCounts, QueueName, QueueSettings, Settled, State, Timestamp,
+    Waiting,
 };
 use onefold_wire::{self as wire, RawValue, Span, Text};
 
@@ -164,6 +165,7 @@ pub(super) fn job(job: &wire::Job<'_>, body: &Bytes) -> Outcome<JobView> {
         late_writes: job.late_writes.unwrap_or_default(),
         error: job.error.as_ref().map(error),
         result: job.result.map(|result| slice(result, body)),
+        history: job.history.iter().flatten().map(evidence).collect::<Outcome<_>>()?,
         attempts,
     })
 }
@@ -194,6 +196,15 @@ fn attempt(attempt: &wire::Attempt<'_>) -> Outcome<AttemptView> {
         log: attempt.log.iter().map(ToString::to_string).collect(),
         late_success: late(attempt.late_success.as_ref()),
         late_failure: late(attempt.late_failure.as_ref()),
+    })
+}
+
+fn evidence(evidence: &wire::Evidence<'_>) -> Outcome<Evidence> {
+    Ok(Evidence {
+        kind: word(&evidence.kind, EvidenceKind::parse)?,
+        number: evidence.number,
+        at: from_text(&evidence.at)?,
+        note: owned(evidence.note.as_ref()),
     })
 }
 

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use onefold_core::{
-    Backoff, Dedup, DurationMs, End, FreeOn, LeaseParams, NewJob, OnDuplicate, OnMismatch, Payload,
-    QueuePatch, SettleAction, SettleOp, When, limits,
+    Backoff, Dedup, DurationMs, End, FreeOn, JobFilter, LeaseParams, NewJob, OnDuplicate, OnMismatch,
+    Payload, QueuePatch, SettleAction, SettleOp, When, limits,
 };
 use onefold_wire::{self as wire, RawValue, Span, Text};
 
@@ -142,11 +142,20 @@ fn settle_op(op: &SettleOp) -> Outcome<wire::SettleOp<'_>> {
 }
 
 /// Which jobs to run again.
-pub(super) fn redrive(query: &RedriveQuery) -> wire::RedriveRequest<'static> {
+pub(super) fn redrive(query: &RedriveQuery) -> wire::RedriveRequest<'_> {
+    let filter = &query.filter;
+    let given = wire::RedriveFilter {
+        kind: filter.kind.as_ref().map(|kind| kind.as_str().into()),
+        label: filter.label.as_ref().map(|label| label.as_str().into()),
+        key: filter.key.as_ref().map(|key| key.as_str().into()),
+        group: filter.group.as_ref().map(|group| group.as_str().into()),
+        since: filter.since.map(|time| time.to_string().into()),
+        until: filter.until.map(|time| time.to_string().into()),
+    };
     wire::RedriveRequest {
         states: Some(query.states.iter().map(|state| state.as_str().into()).collect()),
         limit: query.limit,
-        filter: None,
+        filter: (*filter != JobFilter::default()).then_some(given),
         accept_duplicates: query.accept_duplicates.then_some(true),
     }
 }
