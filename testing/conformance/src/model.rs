@@ -17,6 +17,7 @@ mod side;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 pub use ops::Op;
 
@@ -26,6 +27,8 @@ use crate::{Harness, block_on};
 const CASES: u64 = 40;
 /// Cases under `ONEFOLD_LONG=1`.
 const CASES_LONG: u64 = 2_000;
+/// How long a case may take in real time.
+const CASE_WITHIN: Duration = Duration::from_secs(40);
 /// Operations of a case.
 const OPS: usize = 200;
 
@@ -67,9 +70,15 @@ fn report<H: Harness>(test: &str, seed: u64, mut ops: Vec<Op>, failure: run::Fai
 /// Plays one case on fresh stores.
 fn play<H: Harness>(seed: u64, ops: &[Op]) -> Result<(), run::Failure> {
     let mut step = 0;
-    let played = catch_unwind(AssertUnwindSafe(|| block_on(run::run::<H>(seed, ops, &mut step))));
-    let outcome = played.unwrap_or_else(|panic| Err(format!("panic: {}", text_of(panic.as_ref()))));
-    outcome.map_err(|what| run::Failure { step, what })
+    let case = async { tokio::time::timeout(CASE_WITHIN, run::run::<H>(seed, ops, &mut step)).await };
+    let (what, slow) = match catch_unwind(AssertUnwindSafe(|| block_on(case))) {
+        Ok(Ok(Ok(()))) => return Ok(()),
+        Ok(Ok(Err(run::Broken::Said(what)))) => (what, false),
+        Ok(Ok(Err(run::Broken::Missing(what)))) => (what, true),
+        Ok(Err(_)) => ("an operation did not end".to_owned(), true),
+        Err(panic) => (format!("panic: {}", text_of(panic.as_ref())), false),
+    };
+    Err(run::Failure { step, what, slow })
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> &str {

@@ -12,7 +12,7 @@ use crate::{Harness, ReferenceHarness, World, ms};
 /// Everything that can be seen is compared after this many operations, and at the end.
 const LOOK_EVERY: usize = 8;
 /// In real time, for an answer the reference engine has already.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a case failed.
 #[derive(Debug, Clone)]
@@ -21,10 +21,26 @@ pub(super) struct Failure {
     pub(super) step: usize,
     /// How.
     pub(super) what: String,
+    /// It took real time to notice: something that was expected did not come.
+    pub(super) slow: bool,
+}
+
+/// What a case breaks on.
+pub(super) enum Broken {
+    /// What was said or seen.
+    Said(String),
+    /// What was waited for in vain.
+    Missing(String),
+}
+
+impl From<String> for Broken {
+    fn from(what: String) -> Broken {
+        Broken::Said(what)
+    }
 }
 
 /// Plays `ops` on fresh stores; `step` is where it stands.
-pub(super) async fn run<H: Harness>(seed: u64, ops: &[Op], step: &mut usize) -> Result<(), String> {
+pub(super) async fn run<H: Harness>(seed: u64, ops: &[Op], step: &mut usize) -> Result<(), Broken> {
     let world = World::new(seed);
     let mut reference = Side::new(Box::new(ReferenceHarness::open(world.clone()).await));
     let mut subject = Side::new(Box::new(H::open(world.clone()).await));
@@ -64,17 +80,18 @@ fn move_time(world: &World, op: &Op, sides: [&mut Side; 2]) {
 
 /// Parked calls the reference engine has answered must be answered by the other, and no others. The
 /// latest comes first: looking at it is what sends it, and it may end an earlier one.
-async fn serve_polls(reference: &mut Side, subject: &mut Side) -> Result<(), String> {
+async fn serve_polls(reference: &mut Side, subject: &mut Side) -> Result<(), Broken> {
     for place in (0..reference.polls.len()).rev() {
         let Some(expected) = reference.polls[place].peek().await else {
             if let Some(answer) = subject.polls[place].peek().await {
-                return Err(format!("a parked call was answered too early: {answer:?}"));
+                return Err(Broken::Said(format!("a parked call was answered too early: {answer:?}")));
             }
             continue;
         };
         reference.polls.remove(place);
         let answer = tokio::time::timeout(ANSWER_WITHIN, subject.polls.remove(place).result()).await;
-        let answer = answer.map_err(|_| format!("a parked call was not answered, expected: {expected:?}"))?;
+        let missing = || Broken::Missing(format!("a parked call was not answered, expected: {expected:?}"));
+        let answer = answer.map_err(|_| missing())?;
         let said = |side: &mut Side, answer| match answer {
             Ok(leased) => side.hand_out(leased),
             Err(failed) => Err(format!("a parked call failed: {failed:?}")),

@@ -5,6 +5,8 @@ use super::run::Failure;
 
 /// Lists played at the most.
 const PLAYS: usize = 600;
+/// A failure that takes long to show counts as this many.
+const SLOW_PLAY: usize = 40;
 
 /// The shortest list found that still fails, and how. `play` tells whether a list fails.
 pub(super) fn shrink(
@@ -22,6 +24,7 @@ pub(super) fn shrink(
             plays += 1;
             match play(&fewer) {
                 Some(again) => {
+                    plays += if again.slow { SLOW_PLAY } else { 0 };
                     fewer.truncate(again.step + 1);
                     (ops, failure) = (fewer, again);
                 }
@@ -45,7 +48,7 @@ mod tests {
         let play = |ops: &[Op]| {
             let last = ops.iter().rposition(|op| *op == needed[1])?;
             let first = ops[..last].contains(&needed[0]);
-            first.then(|| Failure { step: last, what: "both".into() })
+            first.then(|| Failure { step: last, what: "both".into(), slow: false })
         };
         let failure = play(&ops).unwrap();
         assert_eq!(shrink(ops, failure, play).0, needed);
