@@ -15,6 +15,7 @@ use crate::config::{Bytes, Config, DataArgs, RemoteArgs};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Bar;
+use crate::table::some;
 use crate::time::now;
 
 /// A server first makes its own copy, which takes as long as it takes.
@@ -156,10 +157,10 @@ pub(crate) fn restore(args: RestoreArgs, config: &Config, output: Output) -> Res
         return output.json(&RestoredJson { data: &data, queues, jobs, keys, tokens_from });
     }
     output.line(format!(
-        "{} jobs in {} queues and {} keys restored to {}",
-        checked.jobs,
-        checked.queues,
-        checked.keys,
+        "{} in {} and {} restored to {}",
+        some(checked.jobs, "job"),
+        some(checked.queues, "queue"),
+        some(checked.keys, "key"),
         data.display()
     ))?;
     output.line(format!(

@@ -12,6 +12,7 @@ use crate::config::{Config, RemoteArgs};
 use crate::failure::Failure;
 use crate::look::{FilterArgs, query, state};
 use crate::output::Output;
+use crate::table::some;
 use crate::time::now;
 
 /// Refusals of a redrive that are told one by one.
@@ -197,19 +198,19 @@ pub(crate) async fn redrive(args: RedriveArgs, config: &Config, output: Output) 
     if args.dry_run {
         return match output.json {
             true => output.json(&Counted { would_redrive: matching }),
-            false => output.line(format!("{matching} jobs of {} would run again", args.queue)),
+            false => output.line(format!("{} of {} would run again", some(matching, "job"), args.queue)),
         };
     }
     let done = redrive_all(&client, &args, &states, matching).await?;
     if output.json {
         output.json(&done)?;
     } else {
-        output.line(format!("{} jobs of {} run again", done.redriven, args.queue))?;
+        output.line(format!("run again: {} of {}", some(done.redriven, "job"), args.queue))?;
         for refused in done.refused.iter().take(TOLD) {
             output.line(format!("refused: {}: {} ({})", refused.id, refused.detail, refused.code))?;
         }
         if !done.refused.is_empty() {
-            output.line(format!("{} jobs were refused", done.refused.len()))?;
+            output.line(format!("refused: {} in all", some(done.refused.len() as u64, "job")))?;
         }
     }
     if done.refused.is_empty() { Ok(()) } else { Err(Failure::Told) }

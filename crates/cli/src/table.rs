@@ -56,6 +56,12 @@ pub(crate) fn cut(text: &str, max: usize) -> String {
     }
 }
 
+/// So many things: `1 job`, `2 jobs`.
+pub(crate) fn some(count: u64, thing: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{ending}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -140,8 +140,8 @@ fn dead_jobs_are_counted_and_redriven_once_each() {
     assert_eq!(room.ok(&["redrive", "q", "--dry-run"]), "3 jobs of q would run again\n");
     assert_eq!(room.json(&["redrive", "q", "--kind", "same", "--dry-run"]), json!({"would_redrive": 2}));
     assert_eq!(room.json(&["redrive", "q", "--kind", "same", "--limit", "1"])["redriven"], 1);
-    assert_eq!(room.ok(&["redrive", "q"]), "2 jobs of q run again\n");
-    assert_eq!(room.ok(&["redrive", "q"]), "0 jobs of q run again\n");
+    assert_eq!(room.ok(&["redrive", "q"]), "run again: 2 jobs of q\n");
+    assert_eq!(room.ok(&["redrive", "q"]), "run again: 0 jobs of q\n");
     room.run(&["redrive", "nowhere"]).says(1, "(queue-not-found)");
     room.run(&["redrive", "q", "--state", "completed"]).says(2, "only dead and cancelled");
 }

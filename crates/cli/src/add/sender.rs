@@ -189,3 +189,30 @@ fn is_ours(id: &str, since: Option<Timestamp>) -> bool {
     let (Ok(id), Some(since)) = (id.parse::<JobId>(), since) else { return false };
     id.accepted_unix_ms() >= since.as_unix_ms()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Output;
+
+    /// After a lost answer, a duplicate that was accepted since the first try is our own.
+    #[test]
+    fn a_repeat_of_what_was_lost_is_new_and_an_older_job_is_a_repeat() {
+        let sent_at: Timestamp = "2026-11-21T09:30:00Z".parse().unwrap();
+        let id = |ms: u64| {
+            let at = sent_at.saturating_sub(DurationMs::from_ms(1)).saturating_add(DurationMs::from_ms(ms));
+            JobId::new(at, onefold_core::Seq::new(7).unwrap())
+        };
+        let outcome = |id: JobId| format!(r#"{{"id":"{id}","state":"available","duplicate":true}}"#);
+        let body = format!(r#"{{"jobs":[{},{}]}}"#, outcome(id(0)), outcome(id(1)));
+        let lines = [1, 2].map(|number| Line { number, job: String::new() });
+        let summary = |since| {
+            let mut tally = Tally::default();
+            let sent = Sent { answer: Answer { body: body.clone().into() }, since };
+            count(&lines, &sent, &mut tally, &Bar::count(Output { json: true }, "")).unwrap();
+            tally.in_short()
+        };
+        assert_eq!(summary(Some(sent_at)), "1 new, 1 repeated, 0 refused");
+        assert_eq!(summary(None), "0 new, 2 repeated, 0 refused");
+    }
+}

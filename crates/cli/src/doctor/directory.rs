@@ -9,6 +9,7 @@ use super::{Line, Report, machine};
 use crate::config::Bytes;
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::table::some;
 use crate::time::readable;
 
 /// What a server sets aside in a file of its own, so that it can finish jobs on a full disk.
@@ -91,8 +92,12 @@ fn finding(check: Check, checked: &Checked) -> Line {
     let Checked { queues, jobs, keys, findings } = checked;
     let (name, well) = match check {
         Check::Pages => ("pages", "the file's pages fit together".to_owned()),
-        Check::Rows => ("rows", format!("{jobs} jobs and {keys} keys are as they were written")),
-        Check::Conservation => ("conservation", format!("no job of {queues} queues is missing (I2)")),
+        Check::Rows => {
+            ("rows", format!("{} and {} are as they were written", some(*jobs, "job"), some(*keys, "key")))
+        }
+        Check::Conservation => {
+            ("conservation", format!("no job of {} is missing (I2)", some(*queues, "queue")))
+        }
         Check::Keys => ("keys", "no key has two jobs (I3)".to_owned()),
         Check::Tokens => ("tokens", "every running job has a token of its own (I4)".to_owned()),
         Check::Sets => ("sets", "what is leasable and what runs is known".to_owned()),

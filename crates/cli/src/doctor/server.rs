@@ -6,6 +6,7 @@ use super::{Line, Report};
 use crate::client::{CallError, Client};
 use crate::config::RemoteSettings;
 use crate::failure::Failure;
+use crate::table::some;
 
 pub(super) async fn check(remote: &RemoteSettings, served: bool, report: &mut Report) -> Result<(), Failure> {
     let client = Client::server(remote)?;
@@ -36,7 +37,10 @@ pub(super) async fn check(remote: &RemoteSettings, served: bool, report: &mut Re
     match client.get("/v1/queues").await {
         Ok(answer) => {
             let list: QueueList<'_> = answer.read()?;
-            report.tell(Line::ok("access", format!("the server shows its {} queues", list.queues.len())))
+            report.tell(Line::ok(
+                "access",
+                format!("the server shows its {}", some(list.queues.len() as u64, "queue")),
+            ))
         }
         Err(error) => report.tell(Line::fail("access", error.to_string())),
     }
