@@ -12,14 +12,15 @@ impl Store<'_> {
     /// Begins: the clock is read once for everything in it.
     pub(crate) fn begin(&mut self, now: Timestamp) {
         self.now = now;
+        self.timers_loaded_before = self.timers_loaded;
     }
 
     /// Writes changed job rows.
     pub(crate) fn flush_jobs(&mut self) -> StoreResult<()> {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        touched.dedup();
-        for seq in &touched {
+        // Left in place until the end: a rollback forgets every job in it.
+        self.touched.sort_unstable();
+        self.touched.dedup();
+        for seq in &self.touched {
             let Some(entry) = self.cache.get_mut(seq) else { continue };
             let stmt = match entry.pending {
                 Pending::Nothing => continue,
@@ -29,7 +30,6 @@ impl Store<'_> {
             rows::write_job(stmt, &entry.job, entry.queue, entry.retain, &mut self.buffer)?;
             entry.pending = Pending::Nothing;
         }
-        self.touched = touched;
         Ok(())
     }
 
@@ -111,6 +111,7 @@ impl Store<'_> {
     pub(crate) fn rolled_back(&mut self) {
         let (counters, token) = self.stored;
         self.mem.roll_back(counters);
+        self.timers_loaded = self.timers_loaded_before;
         self.tokens.rewind(token);
         for seq in std::mem::take(&mut self.touched) {
             self.cache.remove(&seq);

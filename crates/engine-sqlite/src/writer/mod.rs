@@ -158,6 +158,16 @@ impl<'c> Writer<'c> {
             outcomes.push(self.execute(command)?);
             self.serve_parked(&mut served)?;
         }
+        // A poll may stand before the job it wants in one group: it is not parked yet, so nobody
+        // woke it.
+        for (command, outcome) in group.iter().zip(&mut outcomes) {
+            if let (Command::Lease(params, _), Outcome::Parked) = (command, &*outcome) {
+                let leased = self.store.lease(params)?;
+                if !leased.is_empty() {
+                    *outcome = Outcome::Lease(leased);
+                }
+            }
+        }
         self.store.flush()?;
         let started = Stats::start();
         self.conn.execute_batch("COMMIT")?;

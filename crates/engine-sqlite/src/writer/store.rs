@@ -135,6 +135,8 @@ pub(crate) struct Store<'c> {
     pub(crate) ended: Vec<AttemptOutcome>,
     /// Timers up to this bucket are in memory.
     pub(crate) timers_loaded: i64,
+    /// The same when the transaction began.
+    pub(super) timers_loaded_before: i64,
     /// Queues changed by the transaction, to be shown to readers.
     pub(super) shown: Vec<QueueId>,
     /// The numbers as they are on disk.
@@ -166,6 +168,7 @@ impl<'c> Store<'c> {
             finished: Vec::new(),
             ended: Vec::new(),
             timers_loaded: 0,
+            timers_loaded_before: 0,
             shown: Vec::new(),
             stored,
         }
