@@ -133,9 +133,8 @@ pub(crate) struct Store<'c> {
     pub(crate) finished: Vec<u64>,
     /// Attempts that ended in this transaction.
     pub(crate) ended: Vec<AttemptOutcome>,
-    /// Timers up to this bucket are in memory.
+    /// Timers up to this bucket are in memory; and when the transaction began.
     pub(crate) timers_loaded: i64,
-    /// The same when the transaction began.
     pub(super) timers_loaded_before: i64,
     /// Queues changed by the transaction, to be shown to readers.
     pub(super) shown: Vec<QueueId>,
