@@ -47,6 +47,7 @@ pub struct Told {
 struct Books {
     keys: HashMap<String, KeyTold>,
     duplicates: u64,
+    completed: u64,
     jobs: HashMap<String, JobTold>,
     /// Token to job and attempt.
     tokens: HashMap<u64, (String, u64)>,
@@ -137,8 +138,7 @@ impl Told {
 
     /// Jobs whose completion was accepted.
     pub fn completed(&self) -> u64 {
-        let books = self.books();
-        books.jobs.values().filter(|job| job.completed_by().is_some()).count() as u64
+        self.books().completed
     }
 
     /// An add was answered with this job.
@@ -199,8 +199,10 @@ impl Told {
         self.acknowledge();
         let mut books = self.books();
         let job = books.job(&lease.id);
+        let is_first = outcome == "completed" && job.completed_by().is_none();
         let by_another = job.completed_by().filter(|token| *token != lease.token);
         let before = job.ends.insert(lease.token, (outcome, state.to_owned()));
+        books.completed += u64::from(is_first);
         if let (Some(token), "completed") = (by_another, outcome) {
             books.broken(format!("I4: {lease:?} was completed, and with token {token} before"));
         }
