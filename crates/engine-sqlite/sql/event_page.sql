@@ -1,1 +1,3 @@
-SELECT first, count, at, events FROM onefold_events WHERE first > ?1 - 65536 AND first + count > ?1 + 1 ORDER BY first LIMIT ?2
+SELECT first, count, at, events FROM onefold_events
+WHERE first >= coalesce((SELECT max(first) FROM onefold_events WHERE first <= ?1 + 1), 0)
+ORDER BY first LIMIT ?2

@@ -1,2 +1,2 @@
 DELETE FROM onefold_receipts WHERE token IN (
-    SELECT token FROM (SELECT token, until FROM onefold_receipts ORDER BY token LIMIT 5000) WHERE until <= ?1)
+    SELECT token FROM (SELECT token, until FROM onefold_receipts ORDER BY token LIMIT ?2) WHERE until <= ?1)

@@ -100,9 +100,13 @@ impl Disk {
     }
 
     fn look_now(&mut self) {
-        let Some(free) = (self.free_space)(&self.dir) else { return };
         let reserve = self.dir.join("head-room");
         let set_aside = reserve.metadata().map_or(0, |meta| meta.len());
+        let Some(free) = (self.free_space)(&self.dir) else {
+            // Nobody says how much there is: what can be set aside is there.
+            self.full = self.full && set_aside < HEAD_ROOM_BYTES && set_aside_bytes(&reserve).is_err();
+            return;
+        };
         let was_full = self.full;
         if free < FREE_BYTES_MIN {
             self.full = true;
@@ -189,6 +193,15 @@ pub(crate) fn watch_log(writer: &mut Connection) -> rusqlite::Result<LogPages> {
 }
 
 fn set_aside_bytes(path: &Path) -> std::io::Result<()> {
+    let written = write_zeros(path);
+    if written.is_err() {
+        // Part of it would take the last bytes from those who finish.
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
+fn write_zeros(path: &Path) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     let block = vec![0_u8; 1024 * 1024];
     for _ in 0..HEAD_ROOM_BYTES / block.len() as u64 {

@@ -19,6 +19,11 @@ impl StoreError {
         StoreError::Corrupt(what)
     }
 
+    /// Whether stored rows cannot be read.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self.verdict(), EngineError::Corrupt(_))
+    }
+
     /// What the callers of the operation are told, and whether the engine may go on.
     pub(crate) fn verdict(&self) -> EngineError {
         match self {

@@ -96,8 +96,12 @@ impl SqliteEngine {
         let writer = {
             let (shared, database, options) = (Arc::clone(&shared), database.clone(), options.clone());
             spawn(&dir, "onefold-writer", move || {
-                write(&dir_of(&database), &database, &options, &shared, &received, &report);
+                let closing = write(&dir_of(&database), &database, &options, &shared, &received, &report);
                 drop(lock);
+                if let Some(answer) = closing {
+                    // Nobody waits any more: nobody has to be told.
+                    let _ = answer.resolve(Ok(()));
+                }
             })?
         };
         let dir_again = dir.clone();
@@ -188,7 +192,7 @@ fn spawn(
     builder.spawn(body).map_err(|source| OpenError::Io { path: dir.to_owned(), source })
 }
 
-/// The writer thread.
+/// The writer thread. Gives back who closed the store.
 fn write(
     dir: &Path,
     database: &Path,
@@ -196,7 +200,11 @@ fn write(
     shared: &Arc<Shared>,
     commands: &Receiver<Command>,
     report: &SyncSender<Result<(), OpenError>>,
-) {
+) -> Option<Answer<()>> {
+    let refuse = |error: OpenError| {
+        let _ = report.send(Err(error));
+        None
+    };
     let refused = |reason: String| OpenError::Store { path: dir.to_owned(), reason };
     let connect = |writes| {
         open::connect(database, options.vfs.as_deref(), writes)
@@ -208,11 +216,11 @@ fn write(
     });
     let (mut conn, checkpoint_conn) = match prepared {
         Ok(connections) => connections,
-        Err(error) => return drop(report.send(Err(error))),
+        Err(error) => return refuse(error),
     };
     let log_pages = match disk::watch_log(&mut conn) {
         Ok(pages) => pages,
-        Err(error) => return drop(report.send(Err(refused(error.to_string())))),
+        Err(error) => return refuse(refused(error.to_string())),
     };
     let free_space: FreeSpace = match options.free_space.clone() {
         Some(probe) => Arc::new(move |_| probe()),
@@ -220,16 +228,16 @@ fn write(
     };
     let disk = match Disk::start(dir, database, free_space, log_pages, checkpoint_conn) {
         Ok(disk) => disk,
-        Err(source) => return drop(report.send(Err(OpenError::Io { path: dir.to_owned(), source }))),
+        Err(source) => return refuse(OpenError::Io { path: dir.to_owned(), source }),
     };
     match open::load(&conn, options.clock.as_ref(), Arc::clone(&options.entropy), shared) {
         Ok(store) => {
             let _ = report.send(Ok(()));
             let slack = options.retention_slack.as_ms();
             Writer::new(&conn, store, Arc::clone(&options.clock), Arc::clone(shared), disk, slack)
-                .run(commands);
+                .run(commands)
         }
-        Err(error) => drop(report.send(Err(refused(error.into())))),
+        Err(error) => refuse(refused(error.into())),
     }
 }
 

@@ -56,8 +56,15 @@ pub(crate) fn read_setting(stmt: &mut Statement<'_>, name: &str) -> StoreResult<
     Ok(stmt.query_row([name], setting).optional()?)
 }
 
-fn read_job(row: &Row<'_>, shared: &Shared) -> StoreResult<JobRow> {
-    rows::read_job(row, |id| shared.queue_name(id))
+fn read_job(conn: &Connection, row: &Row<'_>, shared: &Shared) -> StoreResult<JobRow> {
+    rows::read_job(row, |id| shared.queue_name(id).or_else(|| stored_queue_name(conn, id)))
+}
+
+/// A queue's name in the moment `conn` reads: it may have been made or deleted since it was shown.
+fn stored_queue_name(conn: &Connection, id: i64) -> Option<QueueName> {
+    let mut stmt = conn.prepare_cached(include_str!("../sql/queue_name.sql")).ok()?;
+    let name: String = stmt.query_row([id], |row| row.get(0)).ok()?;
+    QueueName::new(name).ok()
 }
 
 fn read_spec(conn: &Connection, seq: Seq) -> StoreResult<JobSpec> {
@@ -97,7 +104,7 @@ pub(crate) fn get(conn: &Connection, shared: &Shared, id: JobId) -> StoreResult<
         let mut stmt = conn.prepare_cached(include_str!("../sql/job_select.sql"))?;
         let mut found = stmt.query([seq.get() as i64])?;
         match found.next()? {
-            Some(row) => read_job(row, shared)?,
+            Some(row) => read_job(&conn, row, shared)?,
             None => return Ok(None),
         }
     };
@@ -163,7 +170,7 @@ fn page_rows(conn: &Connection, shared: &Shared, before: i64) -> StoreResult<Vec
     let mut found = stmt.query((before, PAGE_ROWS))?;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
-        rows.push(read_job(row, shared)?);
+        rows.push(read_job(conn, row, shared)?);
     }
     Ok(rows)
 }

@@ -200,6 +200,17 @@ impl Model {
         }
     }
 
+    /// Tells that a group goes on because its finished head, which blocked it, is about to go.
+    fn tell_group_unblocked(&mut self, id: JobId, now: Timestamp) {
+        let Some(job) = self.find(id).filter(|record| record.blocks).map(|record| record.job.clone()) else {
+            return;
+        };
+        let mates = self.mates(&job);
+        if !mates.is_empty() && mates.iter().all(|mate| mate.group_order > job.group_order) {
+            self.emit(EventKind::GroupPassed, &job.queue.clone(), Some(&job), now);
+        }
+    }
+
     fn on_dead(&self, queue: &QueueName) -> OnDead {
         self.queues.get(queue).and_then(|q| q.settings.on_dead).unwrap_or(OnDead::Continue)
     }
@@ -459,7 +470,7 @@ impl Model {
     pub(super) fn lease(&mut self, params: &LeaseParams, now: Timestamp) -> ItemResult<Vec<LeasedJob>> {
         let mut leased = Vec::new();
         let mut bytes = 0;
-        let mut turn = 0;
+        let mut turn = (self.tokens.high_water() % params.queues.len().max(1) as u64) as usize;
         let mut empty = BTreeSet::new();
         let queues: Vec<_> = params.queues.clone();
         while leased.len() < params.max as usize && empty.len() < queues.len() {
@@ -589,13 +600,14 @@ impl Model {
 
     fn settle_purged(&self, op: &SettleOp, now: Timestamp) -> ItemResult<Settled> {
         let SettleAction::End(end) = &op.action else { return Err(Refusal::JobNotFound) };
-        self.receipts
-            .get(&op.token)
-            .filter(|receipt| {
-                receipt.job == op.id && now < receipt.until && receipt.content == Some(end.content())
-            })
-            .map(|receipt| Settled { state: receipt.state, cancel: false, lease_until: None })
-            .ok_or(Refusal::JobNotFound)
+        let receipt = self.receipts.get(&op.token).filter(|r| r.job == op.id && now < r.until);
+        match receipt {
+            Some(first) if first.content == Some(end.content()) => {
+                Ok(Settled { state: first.state, cancel: false, lease_until: None })
+            }
+            Some(first) => Err(Refusal::LeaseLost { state: first.state }),
+            None => Err(Refusal::JobNotFound),
+        }
     }
 
     fn settle_stale(&mut self, op: &SettleOp, now: Timestamp) -> ItemResult<Settled> {
@@ -714,6 +726,7 @@ impl Model {
             return Err(Refusal::JobNotFinished { state: view.job.state });
         }
         self.emit(EventKind::Deleted, &view.job.queue, Some(&view.job), now);
+        self.tell_group_unblocked(id, now);
         self.purge(id, now, |counts| counts.purged_deleted += 1);
         Ok(view)
     }
@@ -756,8 +769,24 @@ impl Model {
 
     pub(super) fn queue_changed(&mut self, name: &QueueName, now: Timestamp) {
         if self.on_dead(name) == OnDead::Continue {
+            let passed: Vec<Job> = self
+                .jobs
+                .values()
+                .filter(|r| r.job.queue == *name && r.blocks)
+                .map(|r| &r.job)
+                .filter(|job| {
+                    let mates = self.mates(job);
+                    let leads =
+                        mates.iter().all(|m| m.state.is_finished() || m.group_order > job.group_order);
+                    leads && mates.iter().any(|mate| !mate.state.is_finished())
+                })
+                .cloned()
+                .collect();
             for record in self.jobs.values_mut().filter(|record| record.job.queue == *name) {
                 record.blocks = false;
+            }
+            for job in passed {
+                self.emit(EventKind::GroupPassed, name, Some(&job), now);
             }
         }
         self.emit(EventKind::QueueChanged, name, None, now);
@@ -822,6 +851,7 @@ impl Model {
             }
         }
         for id in &over {
+            self.tell_group_unblocked(*id, now);
             self.purge(*id, now, |counts| counts.purged_retention += 1);
         }
         self.receipts.retain(|_, receipt| now < receipt.until);

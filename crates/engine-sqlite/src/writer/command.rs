@@ -77,6 +77,7 @@ impl Command {
             Command::Tick(answer) => no(answer, error),
             Command::Stats(answer) => no(answer, error),
             Command::Drain(answer) | Command::Close(answer) => no(answer, error),
+            // Leases that are not given back run out.
             Command::TickSooner(_) | Command::Unclaimed(_) => {}
         }
     }

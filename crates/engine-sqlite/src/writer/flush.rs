@@ -13,6 +13,7 @@ impl Store<'_> {
     pub(crate) fn begin(&mut self, now: Timestamp) {
         self.now = now;
         self.timers_loaded_before = self.timers_loaded;
+        self.in_turn = None;
     }
 
     /// Writes changed job rows.

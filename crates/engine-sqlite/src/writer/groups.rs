@@ -138,6 +138,17 @@ impl Store<'_> {
         Ok(())
     }
 
+    /// Tells that a group goes on because its finished head, which blocked it, is about to go.
+    pub(crate) fn tell_group_unblocked(&mut self, entry: &Entry) -> StoreResult<()> {
+        let (Some(group), Some(own)) = (&entry.terms.group, entry.job.group_order) else { return Ok(()) };
+        let first = self.group_member(entry.queue, group, -1)?;
+        let is_head = first.is_some_and(|(order, _)| order as u64 == own);
+        if is_head && self.group_member(entry.queue, group, own as i64)?.is_some() {
+            self.emit(EventKind::GroupPassed, entry.queue, Some(&entry.job));
+        }
+        Ok(())
+    }
+
     /// Brings every group of a queue in line with changed settings.
     pub(crate) fn regroup_queue(&mut self, queue: QueueId, old: &QueueSettings) -> StoreResult<()> {
         let new = self.mem.queue(queue).map(|queue| Arc::clone(&queue.settings));
@@ -152,27 +163,49 @@ impl Store<'_> {
             names.push(row.get::<_, String>(0)?);
         }
         drop(found);
+        let mut passed = Vec::new();
         for name in names {
             let group = Group::new(&name)
                 .map_err(|_| StoreError::corrupt("a stored group cannot be read".to_owned()))?;
-            self.regroup_one(queue, &group, unblocks)?;
+            self.regroup_one(queue, &group, unblocks, &mut passed)?;
+        }
+        passed.sort_unstable();
+        for seq in passed {
+            if let Some(entry) = self.take(seq)? {
+                self.emit(EventKind::GroupPassed, queue, Some(&entry.job));
+                self.put(entry);
+            }
         }
         Ok(())
     }
 
-    pub(super) fn regroup_one(&mut self, queue: QueueId, group: &Group, unblocks: bool) -> StoreResult<()> {
+    /// `passed` takes the heads that blocked the group until now and let it go on.
+    fn regroup_one(
+        &mut self,
+        queue: QueueId,
+        group: &Group,
+        unblocks: bool,
+        passed: &mut Vec<u64>,
+    ) -> StoreResult<()> {
         let mut after = -1_i64;
         let mut some_member = None;
+        let mut heads = Vec::new();
         while let Some((order, seq)) = self.group_member(queue, group, after)? {
             after = order;
             let Some(entry) = self.take(seq)? else { continue };
             if unblocks && entry.job.state.is_finished() {
                 self.stmts.group_delete.execute((queue, group.as_str(), order))?;
+                if some_member.is_none() {
+                    heads.push(seq);
+                }
             } else {
                 self.mem.remove(SetName::Ready(queue, entry.job.priority), seq);
                 some_member = Some(seq);
             }
             self.put(entry);
+        }
+        if some_member.is_some() {
+            passed.append(&mut heads);
         }
         if let Some(entry) = some_member.map(|seq| self.take(seq)).transpose()?.flatten() {
             self.regroup(&entry, group, None)?;

@@ -7,13 +7,21 @@ use super::memory::{QueueId, SetName};
 use super::store::{Entry, Store};
 use crate::error::StoreResult;
 
+/// Jobs that may expire while one to lease is looked for.
+const EXPIRED_PER_LOOK: u32 = 1_000;
+
 impl Store<'_> {
     /// Hands out up to `params.max` jobs. None at all is not an error.
     pub(crate) fn lease(&mut self, params: &LeaseParams) -> StoreResult<Vec<LeasedJob>> {
         let mut leased: Vec<LeasedJob> = Vec::new();
         let mut bytes = 0;
-        let mut open: Vec<QueueId> =
-            params.queues.iter().filter_map(|name| self.mem.queue_id(name)).collect();
+        let mut queues: Vec<_> = params.queues.iter().collect();
+        if params.fair && !queues.is_empty() {
+            // Tokens grow by one a lease: whoever takes one job a call gets to every queue too.
+            let first = self.tokens.high_water() % queues.len() as u64;
+            queues.rotate_left(first as usize);
+        }
+        let mut open: Vec<QueueId> = queues.into_iter().filter_map(|name| self.mem.queue_id(name)).collect();
         let mut turn = 0;
         while leased.len() < params.max as usize && !open.is_empty() {
             turn = if params.fair { turn % open.len() } else { 0 };
@@ -37,15 +45,17 @@ impl Store<'_> {
                 }
             }
             self.put(entry);
+            self.turn_over();
             turn += 1;
         }
+        self.turn_over();
         Ok(leased)
     }
 
     /// The next job of a queue that may be leased; those whose last moment to start has passed
-    /// die on the way.
+    /// die on the way, a bounded number: the next tick has the others.
     fn next_leasable(&mut self, queue: QueueId) -> StoreResult<Option<Box<Entry>>> {
-        loop {
+        for _ in 0..=EXPIRED_PER_LOOK {
             let Some(found) = self.mem.queue(queue) else { return Ok(None) };
             let full =
                 found.settings.concurrency.is_some_and(|limit| found.counts.running >= u64::from(limit));
@@ -53,15 +63,15 @@ impl Store<'_> {
                 return Ok(None);
             }
             let Some(seq) = self.mem.first_ready(queue) else { return Ok(None) };
-            let Some(mut entry) = self.take(seq)? else {
-                return Err(crate::error::StoreError::corrupt(format!("leasable job {seq} has no row")));
-            };
+            let mut entry = self.take_in_turn(seq)?;
             if !rules::is_expired(&entry.job, self.now) {
                 return Ok(Some(entry));
             }
             self.expire(&mut entry)?;
             self.put(entry);
+            self.turn_over();
         }
+        Ok(None)
     }
 
     pub(crate) fn expire(&mut self, entry: &mut Entry) -> StoreResult<()> {

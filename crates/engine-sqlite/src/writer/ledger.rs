@@ -123,7 +123,14 @@ impl Store<'_> {
             let mut heads = Vec::new();
             let mut found = self.stmts.ledger_head.query((first as i64, last as i64, limit))?;
             while let Some(row) = found.next()? {
-                let row = LedgerRow::read(row)?;
+                let row = match LedgerRow::read(row) {
+                    Ok(row) => row,
+                    // It goes on holding its key, and adding that key is refused.
+                    Err(error) => {
+                        tracing::error!(%error, "a damaged entry of the dedup ledger is kept");
+                        continue;
+                    }
+                };
                 if now < row.hold.until {
                     break;
                 }

@@ -111,7 +111,10 @@ impl Store<'_> {
         let mut after = 0;
         while let Some(chunk) = self.chunk(queue, after)? {
             after = chunk.last;
-            for seq in chunk.seqs {
+            for (seq, state) in chunk.jobs {
+                if !filter.states.contains(&state) {
+                    continue;
+                }
                 if done.redriven + done.refused.len() as u64 >= u64::from(params.limit) {
                     return Ok(Ok(done));
                 }
@@ -122,8 +125,10 @@ impl Store<'_> {
                         Ok(()) => done.redriven += 1,
                         Err(refusal) => done.refused.push((entry.job.id, refusal)),
                     }
+                    // There may be very many, with large payloads.
+                    entry.spec = None;
+                    self.put(entry);
                 }
-                self.put(entry);
             }
         }
         Ok(Ok(done))
@@ -169,6 +174,7 @@ impl Store<'_> {
         }
         let view = self.view(&mut entry)?;
         self.emit(EventKind::Deleted, entry.queue, Some(&entry.job));
+        self.tell_group_unblocked(&entry)?;
         self.unblock_group(&entry)?;
         if let Some(counts) = self.mem.counts(entry.queue) {
             counts.shift(Some(state), None);
@@ -227,10 +233,12 @@ impl Store<'_> {
     pub(crate) fn queue_view(&mut self, id: QueueId) -> StoreResult<Option<QueueView>> {
         let Some(queue) = self.mem.queue(id).cloned() else { return Ok(None) };
         let oldest = self.mem.oldest_ready(id);
-        let oldest_available = match oldest.map(|seq| self.take(seq)).transpose()?.flatten() {
-            Some(entry) => {
+        let oldest_available = match oldest {
+            Some(seq) => {
+                let entry = self.take_in_turn(seq)?;
                 let created_at = entry.job.created_at();
                 self.put(entry);
+                self.turn_over();
                 Some(created_at)
             }
             None => None,
@@ -293,7 +301,7 @@ impl Store<'_> {
         let mut after = 0;
         while let Some(chunk) = self.chunk(id, after)? {
             after = chunk.last;
-            for seq in chunk.seqs {
+            for (seq, _) in chunk.jobs {
                 self.delete_any(seq)?;
                 jobs += 1;
             }
@@ -330,14 +338,14 @@ impl Store<'_> {
     /// The next jobs of a queue after a sequence; `None` at the end.
     fn chunk(&mut self, queue: QueueId, after: u64) -> StoreResult<Option<Chunk>> {
         self.flush_jobs()?;
-        let mut chunk = Chunk { seqs: Vec::new(), last: after };
+        let mut chunk = Chunk { jobs: Vec::new(), last: after };
         let mut rows_read = 0;
         let mut found = self.stmts.job_numbers.query((after as i64, CHUNK_ROWS))?;
         while let Some(row) = found.next()? {
             rows_read += 1;
             chunk.last = row.get::<_, i64>(0)? as u64;
             if row.get::<_, i64>(1)? == queue {
-                chunk.seqs.push(chunk.last);
+                chunk.jobs.push((chunk.last, rows::state_of(row.get(2)?)?));
             }
         }
         Ok((rows_read > 0).then_some(chunk))
@@ -386,6 +394,6 @@ impl Store<'_> {
 }
 
 struct Chunk {
-    seqs: Vec<u64>,
+    jobs: Vec<(u64, State)>,
     last: u64,
 }

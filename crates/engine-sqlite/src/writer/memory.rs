@@ -93,6 +93,9 @@ pub(crate) struct Memory {
     last_dirty: Option<(SetName, u64)>,
     dirty_queues: HashSet<QueueId>,
     dirty_retention: HashSet<u64>,
+    /// Jobs whose stored rows cannot be read: passed over until the store is opened again, in
+    /// case only the reading went wrong.
+    set_aside: HashSet<u64>,
     /// Queues in which a job became leasable in this transaction.
     woken: BTreeSet<QueueId>,
     last_woken: Option<QueueId>,
@@ -116,6 +119,7 @@ impl Memory {
             last_dirty: None,
             dirty_queues: HashSet::new(),
             dirty_retention: HashSet::new(),
+            set_aside: HashSet::new(),
             woken: BTreeSet::new(),
             last_woken: None,
         }
@@ -166,13 +170,26 @@ impl Memory {
     /// The next leasable job of a queue: smallest priority, then oldest.
     pub(crate) fn first_ready(&self, queue: QueueId) -> Option<u64> {
         let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
-        self.sets.range(all).find_map(|(_, set)| set.first())
+        self.sets.range(all).find_map(|(_, set)| self.first_readable(set))
     }
 
     /// The oldest leasable job of a queue, whatever its priority.
     pub(crate) fn oldest_ready(&self, queue: QueueId) -> Option<u64> {
         let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
-        self.sets.range(all).filter_map(|(_, set)| set.first()).min()
+        self.sets.range(all).filter_map(|(_, set)| self.first_readable(set)).min()
+    }
+
+    fn first_readable(&self, set: &SeqSet) -> Option<u64> {
+        if self.set_aside.is_empty() { set.first() } else { set.iter().find(|seq| !self.is_set_aside(*seq)) }
+    }
+
+    /// Passes a job over from now on, whatever becomes of the transaction. False: it is already.
+    pub(crate) fn set_aside(&mut self, seq: u64) -> bool {
+        self.set_aside.insert(seq)
+    }
+
+    pub(crate) fn is_set_aside(&self, seq: u64) -> bool {
+        self.set_aside.contains(&seq)
     }
 
     // Timers and deadlines.

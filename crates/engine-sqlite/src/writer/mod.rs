@@ -58,6 +58,8 @@ pub(crate) struct Writer<'c> {
     tick_waiters: Vec<Resolver<()>>,
     announced: Timestamp,
     draining: bool,
+    /// The wall clock was set, and no durable tick has acted on it yet.
+    clock_stepped: bool,
     poisoned: Option<EngineError>,
     /// Leases to give back in the next transaction, since nobody was there to take them.
     unclaimed: Vec<SettleOp>,
@@ -90,13 +92,15 @@ impl<'c> Writer<'c> {
             tick_waiters: Vec::new(),
             announced: Timestamp::EPOCH,
             draining: false,
+            clock_stepped: false,
             poisoned: None,
             unclaimed: Vec::new(),
         }
     }
 
-    /// Serves until the store is closed or nobody is left to ask.
-    pub(crate) fn run(mut self, commands: &Receiver<Command>) {
+    /// Serves until the store is closed or nobody is left to ask. Who closed it is told once
+    /// nothing of it is in use any more.
+    pub(crate) fn run(mut self, commands: &Receiver<Command>) -> Option<Answer<()>> {
         let mut closing = None;
         while closing.is_none() {
             let Ok(first) = commands.recv() else { break };
@@ -110,9 +114,7 @@ impl<'c> Writer<'c> {
         self.shared.close();
         self.parked.clear();
         self.disk.close(self.conn);
-        if let Some(answer) = closing {
-            let _ = answer.resolve(Ok(()));
-        }
+        closing
     }
 
     /// Does a group of commands in one transaction and answers them.
@@ -136,8 +138,26 @@ impl<'c> Writer<'c> {
         }
     }
 
-    /// Runs commands and parked polls in one transaction. On return it is durable or never was.
+    /// Runs commands and parked polls in one transaction, without the jobs nobody named whose rows
+    /// turn out to be damaged. On return it is durable or never was.
     fn transact(&mut self, group: &[Command]) -> StoreResult<(Vec<Outcome>, Served)> {
+        loop {
+            let error = match self.transact_once(group) {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            match if error.is_damage() { self.store.set_turn_aside() } else { None } {
+                Some(seq) => tracing::error!(
+                    %error, seq,
+                    "a job's rows are damaged: it is passed over until the store is opened again; \
+                     `onefold doctor` tells more"
+                ),
+                None => return Err(error),
+            }
+        }
+    }
+
+    fn transact_once(&mut self, group: &[Command]) -> StoreResult<(Vec<Outcome>, Served)> {
         self.store.begin(self.clock.now());
         let done = self.transact_inner(group);
         if done.is_err() {
@@ -161,7 +181,7 @@ impl<'c> Writer<'c> {
         // A poll may stand before the job it wants in one group: it is not parked yet, so nobody
         // woke it.
         for (command, outcome) in group.iter().zip(&mut outcomes) {
-            if let (Command::Lease(params, _), Outcome::Parked) = (command, &*outcome) {
+            if let (Command::Lease(params, _), Outcome::Parked, false) = (command, &*outcome, self.draining) {
                 let leased = self.store.lease(params)?;
                 if !leased.is_empty() {
                     *outcome = Outcome::Lease(leased);
@@ -207,7 +227,12 @@ impl<'c> Writer<'c> {
             }
             Command::Tick(_) => Outcome::Tick(self.tick()?),
             Command::Stats(_) => Outcome::Stats(self.store_stats()),
-            Command::TickSooner(_) | Command::Drain(_) | Command::Close(_) => Outcome::Done,
+            Command::Drain(_) => {
+                // Polls behind it in this group get nothing any more, nor do those that are parked.
+                self.draining = true;
+                Outcome::Done
+            }
+            Command::TickSooner(_) | Command::Close(_) => Outcome::Done,
         })
     }
 
@@ -231,7 +256,7 @@ impl<'c> Writer<'c> {
 
     /// Lets parked polls have what became leasable, in the transaction that made it so.
     fn serve_parked(&mut self, served: &mut Served) -> StoreResult<()> {
-        if !self.store.mem.has_woken() {
+        if self.draining || !self.store.mem.has_woken() {
             return Ok(());
         }
         for queue in self.store.mem.take_woken() {
@@ -261,7 +286,9 @@ impl<'c> Writer<'c> {
     }
 
     fn tick(&mut self) -> StoreResult<Ticked> {
-        let clock_stepped = self.steps.stepped(self.clock.as_ref());
+        // Until a tick that saw it is durable, it is still to be acted on.
+        self.clock_stepped |= self.steps.stepped(self.clock.as_ref());
+        let clock_stepped = self.clock_stepped;
         if clock_stepped {
             tracing::warn!("the wall clock was stepped; every live lease gets its full length again");
             self.store.renew_running_leases()?;
@@ -313,7 +340,13 @@ impl<'c> Writer<'c> {
         let mut ticked = None;
         for (command, outcome) in group.into_iter().zip(outcomes) {
             match (command, outcome) {
-                (Command::Lease(params, answer), Outcome::Parked) => self.park(params, answer),
+                (Command::Lease(params, answer), Outcome::Parked) if !self.draining => {
+                    self.park(params, answer)
+                }
+                (Command::Lease(params, answer), Outcome::Parked) => {
+                    self.end_poll(params.poll);
+                    let _ = answer.resolve(Ok(Vec::new()));
+                }
                 (Command::Lease(params, answer), outcome) => {
                     self.end_poll(params.poll);
                     if let Some(unwanted) = Command::Lease(params, answer).answer(outcome) {
@@ -322,11 +355,11 @@ impl<'c> Writer<'c> {
                 }
                 (Command::TickSooner(waiter), _) => self.tick_waiters.push(waiter),
                 (Command::Drain(answer), _) => {
-                    self.draining = true;
                     self.end_all_polls();
                     let _ = answer.resolve(Ok(()));
                 }
                 (Command::Tick(answer), Outcome::Tick(mut tick)) => {
+                    self.clock_stepped = false;
                     self.end_polls_due();
                     if tick.next > now {
                         tick.next = self.next_due();
@@ -350,14 +383,12 @@ impl<'c> Writer<'c> {
         self.disk.after_commit(self.conn);
     }
 
-    /// Whoever drives the ticks is told if the next has to come earlier than it thinks.
+    /// Whoever drives the ticks is told if the next has to come earlier than the last one said.
     fn announce_earlier_tick(&mut self) {
         if self.tick_waiters.is_empty() {
             return;
         }
-        let next = self.next_due();
-        if next < self.announced {
-            self.announced = next;
+        if self.next_due() < self.announced {
             for waiter in self.tick_waiters.drain(..) {
                 let _ = waiter.resolve(());
             }
@@ -370,14 +401,11 @@ impl<'c> Writer<'c> {
         tracing::error!(%error, commands = group.len(), "a transaction failed and was rolled back");
         match &verdict {
             EngineError::DiskFull => {
-                let first = !self.disk.is_full();
                 self.disk.filled_up();
                 let (adds, others): (Vec<_>, Vec<_>) = group.into_iter().partition(Command::needs_space);
                 adds.into_iter().for_each(|command| command.fail(EngineError::DiskFull));
-                if first && !others.is_empty() {
-                    self.serve(others);
-                } else {
-                    others.into_iter().for_each(|command| command.fail(EngineError::DiskFull));
+                if !others.is_empty() {
+                    self.finish_in_head_room(others);
                 }
             }
             EngineError::Corrupt(_) if group.len() > 1 => {
@@ -399,15 +427,26 @@ impl<'c> Writer<'c> {
         }
     }
 
+    /// Does what needs little space once more, with the head-room given up.
+    fn finish_in_head_room(&mut self, group: Vec<Command>) {
+        match self.transact(&group) {
+            Ok((outcomes, served)) => self.answer(group, outcomes, served),
+            Err(error) if error.verdict() == EngineError::DiskFull => {
+                group.into_iter().for_each(|command| command.fail(EngineError::DiskFull));
+            }
+            Err(error) => self.recover(group, &error),
+        }
+    }
+
     fn give_back(&mut self, unwanted: Vec<LeasedJob>) {
         self.unclaimed.extend(release_ops(&unwanted));
     }
 }
 
-/// Gives leases back at no cost.
+/// Gives leases back at no cost, but for those a repeat of the poll may have been given by now.
 pub(crate) fn release_ops(unwanted: &[LeasedJob]) -> Vec<SettleOp> {
     let release = |leased: &LeasedJob| {
-        let token = leased.attempt()?.token;
+        let token = leased.attempt().filter(|attempt| attempt.poll.is_none())?.token;
         Some(SettleOp { id: leased.job.id, token, action: SettleAction::End(End::Release) })
     };
     unwanted.iter().filter_map(release).collect()

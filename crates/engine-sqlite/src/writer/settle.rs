@@ -119,11 +119,11 @@ impl Store<'_> {
         let same = row.get::<_, i64>(0)? as u64 == end.content();
         let state = rows::state_of(row.get(1)?)?;
         let kept = self.now.as_unix_ms() < row.get::<_, i64>(2)?;
-        if same && kept {
-            Ok(Ok(Settled { state, cancel: false, lease_until: None }))
-        } else {
-            Ok(Err(Refusal::JobNotFound))
-        }
+        Ok(match (kept, same) {
+            (true, true) => Ok(Settled { state, cancel: false, lease_until: None }),
+            (true, false) => Err(Refusal::LeaseLost { state }),
+            (false, _) => Err(Refusal::JobNotFound),
+        })
     }
 }
 

@@ -19,8 +19,8 @@ use crate::rows;
 use crate::sets::bucket_of;
 use crate::statements::Statements;
 
-/// One row of events holds at most this many.
-pub(crate) const EVENTS_PER_ROW: u32 = 60_000;
+/// Events of one commit go to a new row after so many.
+pub(crate) const EVENTS_PER_ROW: u32 = 4_096;
 
 /// What of a job's spec its life depends on.
 #[derive(Debug, Clone)]
@@ -140,6 +140,9 @@ pub(crate) struct Store<'c> {
     pub(super) shown: Vec<QueueId>,
     /// The numbers as they are on disk.
     pub(super) stored: (Counters, u64),
+    /// The job that is looked at because of where it stands, not because somebody named it. If
+    /// its rows are damaged, nobody is told, and the others go on without it.
+    pub(super) in_turn: Option<u64>,
 }
 
 impl<'c> Store<'c> {
@@ -166,10 +169,11 @@ impl<'c> Store<'c> {
             events: EventLog::default(),
             finished: Vec::new(),
             ended: Vec::new(),
-            timers_loaded: 0,
-            timers_loaded_before: 0,
+            timers_loaded: -1,
+            timers_loaded_before: -1,
             shown: Vec::new(),
             stored,
+            in_turn: None,
         }
     }
 
@@ -192,6 +196,23 @@ impl<'c> Store<'c> {
             pending: Pending::Nothing,
         };
         Ok(Some(Box::new(entry)))
+    }
+
+    /// Like [`Store::take`], for a job whose turn it is by where it stands: it must be there. Call
+    /// [`Store::turn_over`] once all is well.
+    pub(crate) fn take_in_turn(&mut self, seq: u64) -> StoreResult<Box<Entry>> {
+        self.in_turn = Some(seq);
+        self.take(seq)?.ok_or_else(|| StoreError::corrupt(format!("job {seq} has no row")))
+    }
+
+    pub(crate) fn turn_over(&mut self) {
+        self.in_turn = None;
+    }
+
+    /// Passes over the job whose turn it was when a transaction failed over damaged rows. False:
+    /// there was none, and who asked has to be told.
+    pub(crate) fn set_turn_aside(&mut self) -> Option<u64> {
+        self.in_turn.take().filter(|seq| self.mem.set_aside(*seq))
     }
 
     /// Like [`Store::take`], by id: a job of another time with the same sequence is not meant.
@@ -337,6 +358,9 @@ impl<'c> Store<'c> {
             if let Some(group) = group.as_ref().filter(|_| event.is_some()) {
                 self.tell_group_passed(entry, group, after.state)?;
             }
+        }
+        if self.events_pending() >= EVENTS_PER_ROW {
+            self.flush_events()?;
         }
         Ok(Ok(()))
     }

@@ -15,6 +15,8 @@ const MOVES_PER_TICK: u64 = 2_000;
 const BUCKETS_PER_TICK: usize = 2;
 /// Ledger entries of one class one tick drops.
 const KEYS_PER_TICK: u32 = 4_000;
+/// Rows of events and receipts one tick looks at.
+const ROWS_PER_TICK: usize = 2_000;
 /// Timers of this many buckets ahead (about 9 minutes) are in memory.
 const TIMER_BUCKETS_AHEAD: i64 = 2;
 
@@ -37,11 +39,20 @@ impl Store<'_> {
         self.pass_deadlines(&mut work)?;
         self.retire_jobs(&mut work, retention_slack_ms)?;
         work.more |= self.retire_ledger(KEYS_PER_TICK)?;
-        self.stmts.receipt_retire.execute([self.now.as_unix_ms()])?;
-        let events_until = self.now.saturating_sub(limits::EVENTS_KEPT).as_unix_ms();
-        self.stmts.event_retire.execute([events_until])?;
-        self.stmts.queue_forget.execute([events_until])?;
+        work.more |= self.retire_history()?;
         Ok(work)
+    }
+
+    /// Drops receipts and events whose time is over, and the names that only those events needed.
+    fn retire_history(&mut self) -> StoreResult<bool> {
+        let receipts = self.stmts.receipt_retire.execute((self.now.as_unix_ms(), ROWS_PER_TICK as i64))?;
+        let events_until = self.now.saturating_sub(limits::EVENTS_KEPT).as_unix_ms();
+        let events = self.stmts.event_retire.execute((events_until, ROWS_PER_TICK as i64))?;
+        let more = receipts == ROWS_PER_TICK || events == ROWS_PER_TICK;
+        if !more {
+            self.stmts.queue_forget.execute([events_until])?;
+        }
+        Ok(more)
     }
 
     /// Brings the timers of the near future into memory.
@@ -63,13 +74,15 @@ impl Store<'_> {
     fn fire_timers(&mut self, work: &mut Work) -> StoreResult<()> {
         let mut overdue = Vec::new();
         while let Some((at, seq)) = self.mem.first_timer().filter(|(at, _)| *at <= self.now) {
-            if work.due >= MOVES_PER_TICK {
+            if work.due + overdue.len() as u64 >= MOVES_PER_TICK {
                 work.more = true;
                 break;
             }
-            let Some(mut entry) = self.take(seq)? else {
-                return Err(crate::error::StoreError::corrupt(format!("timed job {seq} has no row")));
-            };
+            if self.mem.is_set_aside(seq) {
+                self.mem.remove_timer(at, seq);
+                continue;
+            }
+            let mut entry = self.take_in_turn(seq)?;
             match entry.job.state {
                 State::Scheduled | State::Retrying => {
                     let _ = self
@@ -85,32 +98,42 @@ impl Store<'_> {
             if stays {
                 self.mem.remove_timer(at, seq);
             }
+            self.turn_over();
         }
         overdue.sort_unstable();
         for seq in overdue {
-            if let Some(mut entry) = self.take(seq)? {
-                self.expire(&mut entry)?;
-                self.put(entry);
-            }
+            let mut entry = self.take_in_turn(seq)?;
+            self.expire(&mut entry)?;
+            // Those behind it may be leased now.
+            self.mem.wake(entry.queue);
+            self.put(entry);
+            self.turn_over();
         }
         Ok(())
     }
 
     fn pass_deadlines(&mut self, work: &mut Work) -> StoreResult<()> {
-        while let Some((_, seq)) = self.mem.first_deadline().filter(|(at, _)| *at <= self.now) {
+        while let Some((at, seq)) = self.mem.first_deadline().filter(|(at, _)| *at <= self.now) {
             if work.expired >= MOVES_PER_TICK {
                 work.more = true;
                 break;
             }
-            let Some(mut entry) = self.take(seq)? else {
-                return Err(crate::error::StoreError::corrupt(format!("running job {seq} has no row")));
-            };
+            if self.mem.is_set_aside(seq) {
+                self.mem.remove_deadline(at, seq);
+                continue;
+            }
+            let mut entry = self.take_in_turn(seq)?;
             let timed_out = entry.job.attempt.as_ref().is_some_and(Attempt::ends_at_hard_limit);
             let event = if timed_out { Event::Failed } else { Event::LeaseLost };
-            let _ = self.change(&mut entry, Some(event), |job, policy, entropy, now| {
+            let changed = self.change(&mut entry, Some(event), |job, policy, entropy, now| {
                 rules::deadline_passed(job, policy, now, entropy)
             })?;
+            if changed.is_err() {
+                // A deadline nothing follows from must not come up again and again.
+                self.mem.remove_deadline(at, seq);
+            }
             self.put(entry);
+            self.turn_over();
             work.expired += 1;
         }
         Ok(())
@@ -140,6 +163,9 @@ impl Store<'_> {
         let mut found = self.stmts.job_retention.query((first as i64, last as i64))?;
         while let Some(row) = found.next()? {
             let job = Finished::read(row)?;
+            if self.mem.is_set_aside(job.id.seq().get()) {
+                continue;
+            }
             if settings.as_ref().is_none_or(|(id, _)| *id != job.queue) {
                 settings = self.mem.queue(job.queue).map(|queue| (job.queue, Arc::clone(&queue.settings)));
             }
@@ -154,7 +180,9 @@ impl Store<'_> {
         }
         drop(found);
         for job in &over {
+            self.in_turn = Some(job.id.seq().get());
             self.purge(job)?;
+            self.turn_over();
         }
         for (first, last) in runs(over.iter().map(|job| job.id.seq().get())) {
             self.delete_rows(first, last)?;
@@ -169,6 +197,7 @@ impl Store<'_> {
         if (recent || job.grouped)
             && let Some(entry) = self.take_id(job.id)?
         {
+            self.tell_group_unblocked(&entry)?;
             self.unblock_group(&entry)?;
             self.keep_receipts(&entry)?;
             self.put(entry);

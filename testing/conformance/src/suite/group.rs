@@ -1,6 +1,8 @@
 //! Groups (I8).
 
-use onefold_core::{End, EventKind, GroupHead, LeaseParams, OnDead, QueuePatch, State, Waiting, limits};
+use onefold_core::{
+    End, EventCursor, EventKind, GroupHead, JobId, LeaseParams, OnDead, QueuePatch, State, Waiting, limits,
+};
 
 use crate::{Build, Harness, Lease, call, complete, fail_for, fail_for_good, hours, job, secs, snooze};
 
@@ -139,7 +141,14 @@ pub async fn i8_a_dead_or_cancelled_head_lets_the_group_go_on(h: &mut dyn Harnes
     assert!(h.events_since(cursor).await.iter().all(|e| e.kind != EventKind::GroupPassed));
 }
 
-/// I8: under `on_dead: block` a dead or cancelled head holds its group until it is deleted.
+/// The jobs that groups passed since `cursor`.
+async fn passed_since(h: &mut dyn Harness, cursor: EventCursor) -> Vec<JobId> {
+    let events = h.events_since(cursor).await;
+    events.iter().filter(|e| e.kind == EventKind::GroupPassed).map(|e| e.job.unwrap()).collect()
+}
+
+/// I8: under `on_dead: block` a dead or cancelled head holds its group until it is deleted; that the
+/// group goes on then has its event.
 pub async fn i8_a_dead_head_blocks_until_it_is_deleted(h: &mut dyn Harness) {
     h.set("q", on_dead(OnDead::Block)).await;
     let cursor = h.last_event().await;
@@ -153,7 +162,20 @@ pub async fn i8_a_dead_head_blocks_until_it_is_deleted(h: &mut dyn Harness) {
         h.delete(head).await.unwrap();
     }
     assert_eq!(h.take("q").await.id, last);
-    assert!(h.events_since(cursor).await.iter().all(|e| e.kind != EventKind::GroupPassed));
+    assert_eq!(passed_since(h, cursor).await, [dead, cancelled]);
+}
+
+/// I8: a head that blocks its group until its retention is over lets it go on with an event; one
+/// with nobody behind it passes nobody.
+pub async fn i8_a_dead_head_blocks_until_it_is_purged(h: &mut dyn Harness) {
+    h.set("q", on_dead(OnDead::Block)).await;
+    let head = h.add_dead("q", job().group("g").retain(secs(1))).await;
+    let behind = h.add("q", job().group("g")).await;
+    h.add_dead("q", job().group("alone").retain(secs(1))).await;
+    let cursor = h.last_event().await;
+    h.pass(secs(1)).await;
+    assert_eq!(passed_since(h, cursor).await, [head]);
+    assert_eq!(h.take("q").await.id, behind);
 }
 
 /// I8: under `on_dead: block` a head that is run again goes to the back and unblocks its group.
@@ -177,7 +199,10 @@ pub async fn i8_whether_a_head_blocks_is_decided_when_it_ends(h: &mut dyn Harnes
     assert_eq!(h.work("q", fail_for_good()).await, behind, "it had gone on");
     let last = h.add("q", job().group("g")).await;
     assert!(h.nothing_to_lease("q").await);
+    h.add_dead("q", job().group("alone")).await;
+    let cursor = h.last_event().await;
     h.set("q", on_dead(OnDead::Continue)).await;
+    assert_eq!(passed_since(h, cursor).await, [behind]);
     h.set("q", on_dead(OnDead::Block)).await;
     assert_eq!(h.take("q").await.id, last);
 }

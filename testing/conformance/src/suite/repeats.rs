@@ -156,7 +156,8 @@ pub async fn i6_nothing_else_is_ok_when_the_row_is_gone(h: &mut dyn Harness) {
     h.end(lease, complete()).await;
     h.delete(lease.id).await.unwrap();
     for end in [complete_with("1"), fail(), End::Release] {
-        h.try_end(lease, end).await.unwrap_err();
+        let refused = h.try_end(lease, end).await;
+        assert_eq!(refused, Err(Refusal::LeaseLost { state: State::Completed }));
     }
     h.extend(lease, secs(1)).await.unwrap_err();
     let other = leased(h, "q").await;

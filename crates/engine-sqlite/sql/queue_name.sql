@@ -1,0 +1,1 @@
+SELECT name FROM onefold_queues WHERE id = ?1
