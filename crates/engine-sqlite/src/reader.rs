@@ -219,3 +219,56 @@ fn queue_names(conn: &Connection) -> StoreResult<std::collections::HashMap<i64, 
     }
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use onefold_core::{AddParams, Engine, EventKind, ManualClock, NewJob, SeededEntropy};
+
+    use super::*;
+    use crate::events::{EventLog, NewEvent};
+    use crate::{Options, SqliteEngine};
+
+    async fn store(dir: &std::path::Path) -> (JobId, Connection) {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_unix_ms(1_795_253_400_000).unwrap()));
+        let engine = SqliteEngine::open(dir, Options::new(clock, Arc::new(SeededEntropy::new(1)))).unwrap();
+        let jobs = vec![NewJob::default()];
+        let add = AddParams { queue: QueueName::new("q").unwrap(), jobs, atomic: false };
+        let id = engine.add(add).await.unwrap().remove(0).unwrap().id;
+        drop(engine);
+        (id, Connection::open(dir.join("onefold.db")).unwrap())
+    }
+
+    /// A queue the writer has not shown yet, or shows no more, is no damage.
+    #[tokio::test]
+    async fn a_job_of_a_queue_made_a_moment_ago_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (id, conn) = store(dir.path()).await;
+        let nothing_shown = Shared::default();
+        assert_eq!(get(&conn, &nothing_shown, id).unwrap().unwrap().job.queue.as_str(), "q");
+        let params = ListParams { limit: 10, ..ListParams::default() };
+        assert_eq!(list(&conn, &nothing_shown, &params).unwrap().jobs.len(), 1);
+    }
+
+    /// A row of events is found by any of them, however many it holds.
+    #[tokio::test]
+    async fn every_event_of_a_very_long_row_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, conn) = store(dir.path()).await;
+        let now = Timestamp::from_unix_ms(1_795_253_400_000).unwrap();
+        let mut log = EventLog::default();
+        let count = 70_000;
+        for _ in 0..count {
+            let kind = EventKind::QueueChanged;
+            log.push(NewEvent { kind, queue: 1, job: None, reason: None, attempt: 0 }, now);
+        }
+        let row = (100, count, now.as_unix_ms(), log.bytes());
+        conn.execute(include_str!("../sql/event_insert.sql"), row).unwrap();
+        conn.execute("UPDATE onefold_meta SET next_event = ?1", [100 + count]).unwrap();
+        for after in [99_u64, 100, 66_000, 70_098] {
+            let page = events(&conn, &EventsParams { after, limit: 1 }).unwrap();
+            assert_eq!(page.events.first().map(|event| event.cursor), Some(after + 1));
+        }
+    }
+}

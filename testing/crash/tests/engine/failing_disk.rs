@@ -94,3 +94,73 @@ fn the_check_notices_what_was_lost() {
         assert_eq!(check(dir.path(), &marks[..marks.len() - 1]).await, Ok(()));
     });
 }
+
+fn complete(leased: &onefold_core::LeasedJob) -> SettleOp {
+    let token = leased.attempt().unwrap().token;
+    SettleOp { id: leased.job.id, token, action: SettleAction::End(End::Complete { result: None }) }
+}
+
+/// A disk that stays full although the file system says there is plenty: who finishes is told so
+/// too, nothing is lost, and all goes on by itself once there is space.
+#[test]
+fn a_disk_that_stays_full_is_told_and_outlived() {
+    block_on(async {
+        let dir = scratch_dir().unwrap();
+        let recorder = Recorder::install(dir.path()).unwrap();
+        let clock = clock();
+        for free in [None, Some(1_u64 << 40)] {
+            let mut options = options(&clock, Some(recorder.vfs_name()));
+            options.free_space = Some(std::sync::Arc::new(move || free));
+            let engine = SqliteEngine::open(dir.path(), options).unwrap();
+            let key = format!("{free:?}");
+            engine.add(add(&key)).await.unwrap().remove(0).unwrap();
+            let leased = engine.lease(lease_params(1)).await.unwrap().remove(0);
+            recorder.inject(Fault::full().from_then_on());
+            for _ in 0..3 {
+                assert_eq!(engine.settle(vec![complete(&leased)]).await, Err(EngineError::DiskFull));
+                assert_eq!(engine.add(add("b")).await, Err(EngineError::DiskFull));
+            }
+            recorder.heal();
+            let settled = engine.settle(vec![complete(&leased)]).await.unwrap().remove(0).unwrap();
+            assert_eq!(settled.state, State::Completed);
+            let other = engine.add(add(&format!("after {key}"))).await.unwrap().remove(0).unwrap();
+            assert!(!other.duplicate);
+            assert_eq!(engine.lease(lease_params(9)).await.unwrap().len(), 1);
+            drop(engine);
+        }
+    });
+}
+
+/// A transaction that failed at any of its writes never happened: memory says what the file says,
+/// and the same operations done again have their whole effect.
+#[test]
+fn whatever_write_a_transaction_fails_at_it_never_happened() {
+    block_on(async {
+        let dir = scratch_dir().unwrap();
+        let recorder = Recorder::install(dir.path()).unwrap();
+        let clock = clock();
+        let engine = SqliteEngine::open(dir.path(), options(&clock, Some(recorder.vfs_name()))).unwrap();
+        let mut failed = 0;
+        for passes in 0..12 {
+            let caused = recorder.faults_caused();
+            recorder.inject(Fault::full().after(passes));
+            let key = format!("key {passes}");
+            let added = match engine.add(add(&key)).await {
+                Err(EngineError::DiskFull) => engine.add(add(&key)).await.unwrap(),
+                added => added.unwrap(),
+            };
+            let added = added.into_iter().next().unwrap().unwrap();
+            assert!(!added.duplicate, "write {passes}");
+            let leased = engine.lease(lease_params(9)).await.unwrap();
+            assert_eq!(leased.iter().map(|l| l.job.id).collect::<Vec<_>>(), [added.id], "write {passes}");
+            let settled = engine.settle(vec![complete(&leased[0])]).await.unwrap().remove(0);
+            assert_eq!(settled.unwrap().state, State::Completed, "write {passes}");
+            assert_eq!(engine.get(added.id).await.unwrap().unwrap().job.state, State::Completed);
+            failed += recorder.faults_caused() - caused;
+        }
+        recorder.heal();
+        assert!(failed > 5, "{failed}");
+        let counts = engine.queues().await.unwrap()[0].counts;
+        assert_eq!((counts.accepted, counts.completed), (12, 12));
+    });
+}
