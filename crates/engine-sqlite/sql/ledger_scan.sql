@@ -1,1 +1,1 @@
-SELECT lid, hash FROM onefold_ledger ORDER BY lid
+SELECT lid, hash FROM onefold_ledger WHERE lid BETWEEN ?1 AND ?2 ORDER BY lid

@@ -102,6 +102,26 @@ CREATE TABLE onefold_ledger (
     crc             INTEGER NOT NULL
 ) STRICT;
 
+-- Keys the index in memory had no room for: place = the first 46 bits of the hash.
+CREATE TABLE onefold_sealed_keys (
+    place           INTEGER NOT NULL,
+    lid             INTEGER NOT NULL,
+    PRIMARY KEY (place, lid)
+) STRICT, WITHOUT ROWID;
+
+-- A filter of the sealed keys of each shard that has some; empty: anything.
+CREATE TABLE onefold_sealed_filters (
+    shard           INTEGER PRIMARY KEY,
+    bits            BLOB NOT NULL,
+    crc             INTEGER NOT NULL
+) STRICT;
+
+-- One row once there were sealed keys: how far that is.
+CREATE TABLE onefold_sealing (
+    id              INTEGER PRIMARY KEY CHECK (id = 1),
+    progress        TEXT NOT NULL          -- JSON
+) STRICT;
+
 -- Sets of job sequences, 4,096 to a row. kind: 0 leasable now, by queue and priority; 1 running.
 CREATE TABLE onefold_sets (
     kind            INTEGER NOT NULL,

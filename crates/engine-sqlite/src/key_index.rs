@@ -1,12 +1,17 @@
 //! The key index: which ledger entries a key may have, by a keyed hash. Held in memory at 13 bytes
 //! a key and slot; a hit is always confirmed against the ledger, so the index may point at too
-//! much but never at too little.
+//! much but never at too little. Older keys are sealed: they lie in a table on disk, and memory
+//! keeps a filter of them.
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
-const SHARDS: usize = 256;
+/// A power of two. Many, so that neither growing nor sealing one is a long stop.
+pub(crate) const SHARDS: u32 = 1 << SHARD_BITS;
+const SHARD_BITS: u32 = 14;
+/// Bits of a slot's own.
+const TAG_BITS: u32 = 32;
 
 /// The hash of a key: keyed, so that nobody outside can choose colliding ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +26,40 @@ impl KeyHash {
         self.0 as i64
     }
 
-    fn shard(self) -> usize {
-        (self.0 >> 56) as usize
+    /// What the index keeps of it: its first 46 bits, shard and tag.
+    pub(crate) fn place(self) -> Place {
+        Place(self.0 >> (64 - SHARD_BITS - TAG_BITS))
+    }
+}
+
+/// Where a key stands in the index. Places grow with shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(u64);
+
+impl Place {
+    fn new(shard: u32, tag: u32) -> Place {
+        Place(u64::from(shard) << TAG_BITS | u64::from(tag))
+    }
+
+    pub(crate) fn shard(self) -> u32 {
+        (self.0 >> TAG_BITS) as u32
+    }
+
+    /// The first and the last place of a shard, as stored.
+    pub(crate) fn range(shard: u32) -> (i64, i64) {
+        (Place::new(shard, 0).stored(), Place::new(shard, u32::MAX).stored())
+    }
+
+    pub(crate) fn from_stored(stored: i64) -> Place {
+        Place(stored as u64)
+    }
+
+    fn tag(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub(crate) fn stored(self) -> i64 {
+        self.0 as i64
     }
 }
 
@@ -52,8 +89,8 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(hash: KeyHash, lid: u64) -> Slot {
-        Slot { tag: (hash.0 >> 24) as u32, lid: [(lid >> 32) as u32, lid as u32] }
+    fn new(place: Place, lid: u64) -> Slot {
+        Slot { tag: place.tag(), lid: [(lid >> 32) as u32, lid as u32] }
     }
 
     fn lid(self) -> u64 {
@@ -61,40 +98,125 @@ impl Slot {
     }
 
     /// Where the slot stands in its shard; only what the slot itself keeps of the hash.
-    fn place(tag: u32) -> u64 {
-        // Spread over the high bits too, which the table uses for its control bytes.
+    fn spread(tag: u32) -> u64 {
+        // Over the high bits too, which the table uses for its control bytes.
         u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
 
-/// See the [module](self). 256 shards, so that growing is never one long stop.
+/// A Bloom filter of the sealed keys of one shard: ten bits and six probes a key, wrong
+/// once in a hundred (Kirsch, Mitzenmacher: "Less hashing, same performance", 2006).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// None at all: any key may be among them.
+    bits: Vec<u8>,
+}
+
+impl Filter {
+    const BITS_A_KEY: usize = 10;
+    const PROBES: u64 = 6;
+
+    /// A filter that rules nothing out.
+    pub(crate) const EVERYTHING: Filter = Filter { bits: Vec::new() };
+
+    pub(crate) fn of(places: &[Place]) -> Filter {
+        let mut filter = Filter { bits: vec![0; (places.len() * Filter::BITS_A_KEY).div_ceil(8).max(8)] };
+        for place in places {
+            for (byte, bit) in filter.probes(*place) {
+                if let Some(byte) = filter.bits.get_mut(byte) {
+                    *byte |= bit;
+                }
+            }
+        }
+        filter
+    }
+
+    pub(crate) fn from_stored(stored: &[u8]) -> Filter {
+        Filter { bits: stored.to_vec() }
+    }
+
+    pub(crate) fn stored(&self) -> &[u8] {
+        &self.bits
+    }
+
+    pub(crate) fn may_hold(&self, place: Place) -> bool {
+        self.bits.is_empty()
+            || self.probes(place).all(|(byte, bit)| self.bits.get(byte).is_some_and(|held| held & bit != 0))
+    }
+
+    fn probes(&self, place: Place) -> impl Iterator<Item = (usize, u8)> + use<> {
+        let bits = (self.bits.len() as u64 * 8).max(1);
+        let first = Slot::spread(place.tag());
+        let step = first.rotate_left(32) | 1;
+        (0..Filter::PROBES).map(move |n| {
+            let at = first.wrapping_add(step.wrapping_mul(n)) >> 16;
+            let at = at % bits;
+            ((at / 8) as usize, 1 << (at % 8))
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    slots: HashTable<Slot>,
+    /// Of its sealed keys.
+    filter: Option<Filter>,
+}
+
+/// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct KeyIndex {
-    shards: Vec<HashTable<Slot>>,
+    shards: Vec<Shard>,
     len: u64,
+    slot_bytes: usize,
+    filter_bytes: usize,
 }
 
 impl KeyIndex {
     pub(crate) fn new() -> KeyIndex {
-        KeyIndex { shards: (0..SHARDS).map(|_| HashTable::new()).collect(), len: 0 }
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        KeyIndex { shards, len: 0, slot_bytes: 0, filter_bytes: 0 }
     }
 
+    /// Keys in memory.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    pub(crate) fn insert(&mut self, hash: KeyHash, lid: u64) {
-        let slot = Slot::new(hash, lid);
-        if let Some(shard) = self.shards.get_mut(hash.shard()) {
-            shard.insert_unique(Slot::place(slot.tag), slot, |slot| Slot::place(slot.tag));
-            self.len += 1;
-        }
+    /// Memory that keys take.
+    pub(crate) fn slot_bytes(&self) -> usize {
+        self.slot_bytes
     }
 
-    pub(crate) fn remove(&mut self, hash: KeyHash, lid: u64) -> bool {
-        let slot = Slot::new(hash, lid);
-        let Some(shard) = self.shards.get_mut(hash.shard()) else { return false };
-        match shard.find_entry(Slot::place(slot.tag), |other| *other == slot) {
+    /// Memory that filters of sealed keys take.
+    pub(crate) fn filter_bytes(&self) -> usize {
+        self.filter_bytes
+    }
+
+    fn shard(&self, place: Place) -> Option<&Shard> {
+        self.shards.get(place.shard() as usize)
+    }
+
+    fn with_slots<T>(&mut self, shard: u32, change: impl FnOnce(&mut HashTable<Slot>) -> T) -> Option<T> {
+        let slots = &mut self.shards.get_mut(shard as usize)?.slots;
+        let before = slots.allocation_size();
+        let changed = change(slots);
+        self.slot_bytes = self.slot_bytes + slots.allocation_size() - before;
+        Some(changed)
+    }
+
+    pub(crate) fn insert(&mut self, place: Place, lid: u64) {
+        let slot = Slot::new(place, lid);
+        self.with_slots(place.shard(), |slots| {
+            slots.insert_unique(Slot::spread(slot.tag), slot, |slot| Slot::spread(slot.tag));
+        });
+        self.len += 1;
+    }
+
+    pub(crate) fn remove(&mut self, place: Place, lid: u64) -> bool {
+        let slot = Slot::new(place, lid);
+        let Some(shard) = self.shards.get_mut(place.shard() as usize) else { return false };
+        match shard.slots.find_entry(Slot::spread(slot.tag), |other| *other == slot) {
             Ok(entry) => {
                 entry.remove();
                 self.len -= 1;
@@ -104,15 +226,45 @@ impl KeyIndex {
         }
     }
 
-    /// The ledger ids a key may have.
+    /// The ledger ids a key in memory may have.
     pub(crate) fn find(&self, hash: KeyHash) -> impl Iterator<Item = u64> + '_ {
-        let tag = Slot::new(hash, 0).tag;
-        let shard = self.shards.get(hash.shard());
-        shard
+        let tag = hash.place().tag();
+        self.shard(hash.place())
             .into_iter()
-            .flat_map(move |shard| shard.iter_hash(Slot::place(tag)))
+            .flat_map(move |shard| shard.slots.iter_hash(Slot::spread(tag)))
             .filter(move |s| s.tag == tag)
             .map(|s| s.lid())
+    }
+
+    // Sealed keys.
+
+    /// Whether a key may be among the sealed ones.
+    pub(crate) fn may_be_sealed(&self, place: Place) -> bool {
+        self.shard(place).and_then(|shard| shard.filter.as_ref()).is_some_and(|filter| filter.may_hold(place))
+    }
+
+    /// The keys of a shard, in order.
+    pub(crate) fn members(&self, shard: u32) -> Vec<(Place, u64)> {
+        let slots = self.shards.get(shard as usize).map(|shard| &shard.slots);
+        let mut members: Vec<_> =
+            slots.into_iter().flatten().map(|slot| (Place::new(shard, slot.tag), slot.lid())).collect();
+        members.sort_unstable();
+        members
+    }
+
+    /// Gives back the memory of keys that were sealed.
+    pub(crate) fn shrink(&mut self, shard: u32) {
+        let shrink = |slots: &mut HashTable<Slot>| slots.shrink_to_fit(|slot| Slot::spread(slot.tag));
+        self.with_slots(shard, shrink);
+    }
+
+    /// Knows from now on what is sealed of a shard. Whether it did not before.
+    pub(crate) fn put_filter(&mut self, shard: u32, filter: Filter) -> bool {
+        let Some(shard) = self.shards.get_mut(shard as usize) else { return false };
+        self.filter_bytes += filter.bits.len();
+        let before = shard.filter.replace(filter);
+        self.filter_bytes -= before.as_ref().map_or(0, |filter| filter.bits.len());
+        before.is_none()
     }
 }
 
@@ -126,17 +278,19 @@ mod tests {
         let mut index = KeyIndex::new();
         let hash = |n: u64| hasher.hash(0, 1, &format!("key-{n}"));
         for n in 0..50_000 {
-            index.insert(hash(n), n << 40 | n);
+            index.insert(hash(n).place(), n << 40 | n);
         }
         for n in 0..50_000 {
             assert!(index.find(hash(n)).any(|lid| lid == n << 40 | n), "{n}");
         }
         assert!((0..50_000).map(|n| index.find(hash(n)).count()).sum::<usize>() < 50_100);
         for n in 0..50_000 {
-            assert!(index.remove(hash(n), n << 40 | n));
-            assert!(!index.remove(hash(n), n << 40 | n));
+            assert!(index.remove(hash(n).place(), n << 40 | n));
+            assert!(!index.remove(hash(n).place(), n << 40 | n));
         }
         assert_eq!(index.len(), 0);
+        (0..SHARDS).for_each(|shard| index.shrink(shard));
+        assert_eq!(index.slot_bytes(), 0, "and the memory is given back");
     }
 
     #[test]
@@ -146,5 +300,20 @@ mod tests {
         for (i, hash) in hashes.iter().enumerate() {
             assert!(hashes.iter().skip(i + 1).all(|other| other != hash));
         }
+    }
+
+    /// A filter never denies a key it was made of, and most others.
+    #[test]
+    fn a_filter_knows_its_own_and_few_others() {
+        let hasher = KeyHasher::new(b"0123456789abcdef");
+        let place = |n: u64| hasher.hash(0, 1, &format!("key-{n}")).place();
+        for count in [0, 1, 7, 1_000] {
+            let own: Vec<Place> = (0..count).map(place).collect();
+            let filter = Filter::from_stored(Filter::of(&own).stored());
+            assert!(own.iter().all(|place| filter.may_hold(*place)), "{count}");
+            let others = (10_000..20_000).filter(|n| filter.may_hold(place(*n))).count();
+            assert!(others < 300, "{others} of 10,000 at {count}");
+        }
+        assert!((0..100).all(|n| Filter::EVERYTHING.may_hold(place(n))));
     }
 }

@@ -43,6 +43,9 @@ use writer::{Answer, Command, Writer};
 /// Threads that read beside the writer.
 const READERS: usize = 2;
 
+/// Memory the index of held keys may take unless told otherwise: some 12 million of them.
+pub const KEY_INDEX_BYTES: usize = 256 * 1024 * 1024;
+
 /// How to open a store.
 #[derive(Clone)]
 pub struct Options {
@@ -52,6 +55,9 @@ pub struct Options {
     pub entropy: Arc<dyn Entropy>,
     /// How much later than due finished jobs may be deleted, so that neighbours go together.
     pub retention_slack: DurationMs,
+    /// Memory the index of held keys may take, in bytes. Beyond it older keys are looked up on
+    /// disk: slower, never forgotten.
+    pub key_index_bytes: usize,
     /// The SQLite VFS to use instead of the default: for tests of power loss and failing disks.
     pub vfs: Option<String>,
     /// How many bytes are free, instead of what the file system says: for tests of full disks.
@@ -65,7 +71,8 @@ impl Options {
     /// The defaults with these clocks and this randomness.
     pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Options {
         let retention_slack = DurationMs::from_ms(60_000);
-        Options { clock, entropy, retention_slack, vfs: None, free_space: None }
+        let key_index_bytes = KEY_INDEX_BYTES;
+        Options { clock, entropy, retention_slack, key_index_bytes, vfs: None, free_space: None }
     }
 }
 
@@ -230,7 +237,8 @@ fn write(
         Ok(disk) => disk,
         Err(source) => return refuse(OpenError::Io { path: dir.to_owned(), source }),
     };
-    match open::load(&conn, options.clock.as_ref(), Arc::clone(&options.entropy), shared) {
+    let entropy = Arc::clone(&options.entropy);
+    match open::load(&conn, options.clock.as_ref(), entropy, shared, options.key_index_bytes) {
         Ok(store) => {
             let _ = report.send(Ok(()));
             let slack = options.retention_slack.as_ms();

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use onefold_core::{Clock, Entropy, QueueName, Timestamp, TokenSequence};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::error::{StoreError, StoreResult};
-use crate::key_index::{KeyHash, KeyHasher};
+use crate::key_index::{Filter, KeyHash, KeyHasher};
 use crate::shared::{QueueSeen, Shared};
 use crate::statements::Statements;
+use crate::writer::ledger::LEDGER_CLASSES;
 use crate::writer::memory::{Counters, Memory, Queue, SetName};
+use crate::writer::seal::Sealing;
 use crate::writer::store::Store;
 
 /// The version of the schema this program writes.
@@ -231,6 +233,7 @@ pub(crate) fn load<'c>(
     clock: &dyn Clock,
     entropy: Arc<dyn Entropy>,
     shared: &Shared,
+    key_index_bytes: usize,
 ) -> StoreResult<Store<'c>> {
     let now = clock.now();
     let stmts = Statements::prepare(conn)?;
@@ -243,7 +246,7 @@ pub(crate) fn load<'c>(
     let running: Vec<u64> = mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
     let tokens = TokenSequence::opened(token_high_water, now);
     mem.commit();
-    let mut store = Store::new(stmts, mem, entropy, KeyHasher::new(&secret), tokens, now);
+    let mut store = Store::new(stmts, mem, entropy, KeyHasher::new(&secret), tokens, now, key_index_bytes);
     conn.execute_batch("BEGIN IMMEDIATE")?;
     for seq in running {
         store.load_running(seq)?;
@@ -305,13 +308,51 @@ fn load_sets(conn: &Connection, mem: &mut Memory) -> StoreResult<()> {
 }
 
 fn load_keys(conn: &Connection, mem: &mut Memory) -> StoreResult<()> {
-    let mut all = conn.prepare(include_str!("../sql/ledger_scan.sql"))?;
-    let mut found = all.query([])?;
-    while let Some(row) = found.next()? {
-        let lid = row.get::<_, i64>(0)? as u64;
-        mem.load_key(KeyHash::from_stored(row.get(1)?), lid);
+    load_sealing(conn, mem)?;
+    let sealing = mem.sealing().clone();
+    let mut entries = conn.prepare(include_str!("../sql/ledger_scan.sql"))?;
+    for class in 0..LEDGER_CLASSES {
+        let (first, last) = (u64::from(class) << 48, (u64::from(class) << 48) | ((1 << 48) - 1));
+        let mut found = entries.query((first as i64 + sealing.first_in_memory(class) as i64, last as i64))?;
+        while let Some(row) = found.next()? {
+            let (lid, hash) = (row.get::<_, i64>(0)? as u64, KeyHash::from_stored(row.get(1)?));
+            if !sealing.is_sealed(lid, hash) {
+                mem.load_key(hash, lid);
+            }
+        }
     }
     Ok(())
+}
+
+fn load_sealing(conn: &Connection, mem: &mut Memory) -> StoreResult<()> {
+    let (sealing, filters) = read_sealing(conn)?;
+    mem.load_sealing(sealing);
+    for (shard, filter) in filters {
+        mem.put_filter(shard, filter);
+    }
+    Ok(())
+}
+
+/// How far sealing is, and the filters of the shards that have sealed keys.
+pub(crate) fn read_sealing(conn: &Connection) -> StoreResult<(Sealing, Vec<(u32, Filter)>)> {
+    let stored: Option<String> =
+        conn.query_row(include_str!("../sql/sealing_select.sql"), [], |row| row.get(0)).optional()?;
+    let Some(stored) = stored else { return Ok((Sealing::default(), Vec::new())) };
+    let mut read = Vec::new();
+    let mut filters = conn.prepare(include_str!("../sql/filter_scan.sql"))?;
+    let mut found = filters.query([])?;
+    while let Some(row) = found.next()? {
+        let shard: u32 = row.get(0)?;
+        let bits = row.get_ref(1)?.as_blob()?;
+        let filter = if crate::rows::value_crc(u64::from(shard), bits) == row.get::<_, i64>(2)? {
+            Filter::from_stored(bits)
+        } else {
+            tracing::error!(shard, "a filter of sealed keys is damaged: they are looked up on disk");
+            Filter::EVERYTHING
+        };
+        read.push((shard, filter));
+    }
+    Ok((Sealing::read(&stored)?, read))
 }
 
 fn load_retention(conn: &Connection, mem: &mut Memory) -> StoreResult<()> {

@@ -7,9 +7,11 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{Inspector, StoredQueue, answer};
 use crate::error::{StoreError, StoreResult};
+use crate::key_index::{Filter, KeyHash};
 use crate::rows::{self, LedgerRow};
 use crate::sets::SeqSet;
 use crate::writer::memory::SetName;
+use crate::writer::seal::Sealing;
 
 /// Findings of one check that are told one by one.
 const TOLD: usize = 5;
@@ -299,8 +301,12 @@ impl Survey<'_> {
 
     fn ledger(&mut self, conn: &Connection) -> StoreResult<()> {
         let (mut hashes, mut holders) = (Vec::new(), HashSet::new());
+        let sealed = SealedKeys::read(conn)?;
         self.each_key(conn, |survey, row| {
             survey.checked.keys += 1;
+            if !sealed.would_find(&row)? {
+                survey.checked.tell(Check::Keys, || format!("the index of keys has lost {:?}", row.key));
+            }
             hashes.push(row.hash);
             if survey.jobs.unfinished.get(&row.hold.job.seq().get()) == Some(&row.hold.job) {
                 holders.insert(row.hold.job);
@@ -353,6 +359,38 @@ impl Survey<'_> {
     }
 }
 
+/// What an engine that opened the store would know of the keys it does not keep in memory.
+struct SealedKeys<'c> {
+    conn: &'c Connection,
+    sealing: Sealing,
+    filters: HashMap<u32, Filter>,
+}
+
+impl SealedKeys<'_> {
+    fn read(conn: &Connection) -> StoreResult<SealedKeys<'_>> {
+        let (sealing, filters) = crate::open::read_sealing(conn)?;
+        Ok(SealedKeys { conn, sealing, filters: filters.into_iter().collect() })
+    }
+
+    fn would_find(&self, row: &LedgerRow) -> StoreResult<bool> {
+        let hash = KeyHash::from_stored(row.hash);
+        if !self.sealing.is_sealed(row.lid, hash) {
+            return Ok(true);
+        }
+        if !self.filters.get(&hash.place().shard()).is_some_and(|filter| filter.may_hold(hash.place())) {
+            return Ok(false);
+        }
+        let mut stmt = self.conn.prepare_cached(include_str!("../../sql/sealed_select.sql"))?;
+        let mut found = stmt.query([hash.place().stored()])?;
+        while let Some(stored) = found.next()? {
+            if stored.get::<_, i64>(0)? as u64 == row.lid {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
 fn is_held(conn: &Connection, row: &LedgerRow, now: Timestamp) -> StoreResult<bool> {
     let state: Option<i64> = conn
         .prepare_cached(include_str!("../../sql/job_state.sql"))?
@@ -398,7 +436,14 @@ mod tests {
 
     /// A closed store with one job that holds the key `a`.
     async fn store(dir: &Path) {
-        let options = Options::new(Arc::new(ManualClock::at(now())), Arc::new(SeededEntropy::new(7)));
+        store_with(dir, options()).await;
+    }
+
+    fn options() -> Options {
+        Options::new(Arc::new(ManualClock::at(now())), Arc::new(SeededEntropy::new(7)))
+    }
+
+    async fn store_with(dir: &Path, options: Options) {
         let engine = SqliteEngine::open(dir, options).unwrap();
         let fingerprint = Some(Fingerprint::custom("same").unwrap());
         let spec = JobSpec { key: Some(Key::new("a").unwrap()), fingerprint, ..JobSpec::default() };
@@ -434,5 +479,20 @@ mod tests {
         assert_eq!(findings(dir.path(), now()), [Check::Keys]);
         // By then only the job that is not finished still holds it.
         assert_eq!(findings(dir.path(), second.hold.until), []);
+    }
+
+    /// I3: a sealed key that the engine would not find again is a finding, whichever part is lost.
+    #[tokio::test]
+    async fn a_lost_sealed_key_is_found() {
+        for lost in ["DELETE FROM onefold_sealed_keys", "DELETE FROM onefold_sealed_filters"] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut options = options();
+            options.key_index_bytes = 0;
+            store_with(dir.path(), options).await;
+            assert_eq!(findings(dir.path(), now()), []);
+            let conn = Connection::open(crate::open::database_path(dir.path())).unwrap();
+            assert!(conn.execute(lost, []).unwrap() > 0);
+            assert_eq!(findings(dir.path(), now()), [Check::Keys]);
+        }
     }
 }

@@ -61,6 +61,9 @@ impl Store<'_> {
                 None => self.stmts.retention_delete.execute([bucket as i64])?,
             };
         }
+        if dirty.sealing {
+            self.stmts.sealing_put.execute([self.mem.sealing().stored()?])?;
+        }
         let numbers = (self.mem.counters, self.tokens.high_water());
         if numbers != self.stored {
             let (counters, token) = numbers;

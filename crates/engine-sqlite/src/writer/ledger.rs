@@ -23,6 +23,8 @@ fn class_of(until: Timestamp, now: Timestamp) -> u16 {
 /// Entries whose window is over but whose job is not finished go to a class of their own, one for
 /// the hour (modulo 64) in which they are looked at again.
 const OVERDUE: u16 = 128;
+/// Classes there can be.
+pub(crate) const LEDGER_CLASSES: u16 = OVERDUE + 64;
 const HOUR_MS: i64 = 3_600_000;
 
 fn overdue_class(now: Timestamp) -> u16 {
@@ -39,8 +41,7 @@ impl Store<'_> {
     /// The entry that holds a key now. One that holds it no longer is dropped on the way.
     pub(crate) fn held(&mut self, space: u8, queue: QueueId, key: &Key) -> StoreResult<Option<LedgerRow>> {
         let hash = self.hasher.hash(space, queue, key.as_str());
-        let candidates: Vec<u64> = self.mem.keys().find(hash).collect();
-        for lid in candidates {
+        for lid in self.candidates(hash)? {
             let Some(row) = self.ledger_row(lid)? else { continue };
             if row.space != space || row.queue != queue || row.key != *key {
                 continue;
@@ -68,8 +69,7 @@ impl Store<'_> {
 
     fn drop_entry(&mut self, row: &LedgerRow) -> StoreResult<()> {
         self.stmts.ledger_delete.execute([row.lid as i64])?;
-        self.mem.remove_key(KeyHash::from_stored(row.hash), row.lid);
-        Ok(())
+        self.forget_key(KeyHash::from_stored(row.hash), row.lid)
     }
 
     /// Records that `hold.job` holds a key.
@@ -99,8 +99,7 @@ impl Store<'_> {
     /// Frees a key if `job` holds it.
     pub(crate) fn free_key(&mut self, queue: QueueId, key: &Key, job: JobId) -> StoreResult<bool> {
         let hash = self.hasher.hash(SPACE_JOB, queue, key.as_str());
-        let candidates: Vec<u64> = self.mem.keys().find(hash).collect();
-        for lid in candidates {
+        for lid in self.candidates(hash)? {
             let Some(row) = self.ledger_row(lid)? else { continue };
             if row.space == SPACE_JOB && row.queue == queue && row.key == *key && row.hold.job == job {
                 self.drop_entry(&row)?;

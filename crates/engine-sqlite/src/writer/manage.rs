@@ -13,6 +13,7 @@ use super::ledger::SPACE_JOB;
 use super::memory::QueueId;
 use super::store::{Entry, Store};
 use crate::error::StoreResult;
+use crate::key_index::KeyHash;
 use crate::rows;
 
 /// Rows an operation over a whole queue reads at a time.
@@ -327,12 +328,13 @@ impl Store<'_> {
     }
 
     fn drop_keys_of(&mut self, queue: QueueId) -> StoreResult<()> {
+        let mut dropped = Vec::new();
         let mut found = self.stmts.ledger_delete_queue.query([queue])?;
         while let Some(row) = found.next()? {
-            let hash = crate::key_index::KeyHash::from_stored(row.get(1)?);
-            self.mem.remove_key(hash, row.get::<_, i64>(0)? as u64);
+            dropped.push((KeyHash::from_stored(row.get(1)?), row.get::<_, i64>(0)? as u64));
         }
-        Ok(())
+        drop(found);
+        dropped.into_iter().try_for_each(|(hash, lid)| self.forget_key(hash, lid))
     }
 
     /// The next jobs of a queue after a sequence; `None` at the end.

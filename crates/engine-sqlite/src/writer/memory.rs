@@ -8,7 +8,8 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use onefold_core::{Group, QueueCounts, QueueName, QueueSettings, Timestamp};
 
-use crate::key_index::{KeyHash, KeyIndex};
+use super::seal::Sealing;
+use crate::key_index::{Filter, KeyHash, KeyIndex, Place};
 use crate::sets::{SeqSet, bucket_of};
 
 /// A queue's number in the file.
@@ -58,8 +59,9 @@ enum Undo {
     TimerRemoved(Timestamp, u64),
     DeadlineInserted(Timestamp, u64),
     DeadlineRemoved(Timestamp, u64),
-    KeyInserted(KeyHash, u64),
-    KeyRemoved(KeyHash, u64),
+    KeyInserted(Place, u64),
+    KeyRemoved(Place, u64),
+    Sealing(Box<Sealing>),
     Queue(QueueId, Option<Box<Queue>>),
     Retention(u64, Option<Timestamp>),
     GroupRuns(QueueId, Group, bool),
@@ -79,6 +81,7 @@ pub(crate) struct Memory {
     timers: BTreeSet<(Timestamp, u64)>,
     deadlines: BTreeSet<(Timestamp, u64)>,
     keys: KeyIndex,
+    sealing: Sealing,
     queues: HashMap<QueueId, Queue>,
     queue_ids: HashMap<QueueName, QueueId>,
     retention: BTreeMap<u64, Timestamp>,
@@ -93,6 +96,7 @@ pub(crate) struct Memory {
     last_dirty: Option<(SetName, u64)>,
     dirty_queues: HashSet<QueueId>,
     dirty_retention: HashSet<u64>,
+    dirty_sealing: bool,
     /// Jobs whose stored rows cannot be read: passed over until the store is opened again, in
     /// case only the reading went wrong.
     set_aside: HashSet<u64>,
@@ -108,6 +112,7 @@ impl Memory {
             timers: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             keys: KeyIndex::new(),
+            sealing: Sealing::default(),
             queues: HashMap::new(),
             queue_ids: HashMap::new(),
             retention: BTreeMap::new(),
@@ -119,6 +124,7 @@ impl Memory {
             last_dirty: None,
             dirty_queues: HashSet::new(),
             dirty_retention: HashSet::new(),
+            dirty_sealing: false,
             set_aside: HashSet::new(),
             woken: BTreeSet::new(),
             last_woken: None,
@@ -231,18 +237,49 @@ impl Memory {
     pub(crate) fn load_key(&mut self, hash: KeyHash, lid: u64) {
         let tail = self.ledger_tails.entry((lid >> 48) as u16).or_insert(0);
         *tail = (*tail).max((lid & ((1 << 48) - 1)) + 1);
-        self.keys.insert(hash, lid);
+        self.keys.insert(hash.place(), lid);
     }
 
     pub(crate) fn insert_key(&mut self, hash: KeyHash, lid: u64) {
-        self.keys.insert(hash, lid);
-        self.undo.push(Undo::KeyInserted(hash, lid));
+        self.keys.insert(hash.place(), lid);
+        self.undo.push(Undo::KeyInserted(hash.place(), lid));
     }
 
-    pub(crate) fn remove_key(&mut self, hash: KeyHash, lid: u64) {
-        if self.keys.remove(hash, lid) {
-            self.undo.push(Undo::KeyRemoved(hash, lid));
+    /// Whether the key was in memory.
+    pub(crate) fn remove_key(&mut self, place: Place, lid: u64) -> bool {
+        let removed = self.keys.remove(place, lid);
+        if removed {
+            self.undo.push(Undo::KeyRemoved(place, lid));
         }
+        removed
+    }
+
+    pub(crate) fn shrink_keys(&mut self, shard: u32) {
+        self.keys.shrink(shard);
+    }
+
+    /// Needs no undoing: it still holds what is on disk if the transaction is rolled back.
+    pub(crate) fn put_filter(&mut self, shard: u32, filter: Filter) {
+        self.keys.put_filter(shard, filter);
+    }
+
+    pub(crate) fn load_sealing(&mut self, sealing: Sealing) {
+        for (class, tail) in &sealing.tails {
+            self.ledger_tails.insert(*class, *tail);
+        }
+        self.sealing = sealing;
+    }
+
+    pub(crate) fn sealing(&self) -> &Sealing {
+        &self.sealing
+    }
+
+    pub(crate) fn sealing_mut(&mut self) -> &mut Sealing {
+        if !self.dirty_sealing {
+            self.dirty_sealing = true;
+            self.undo.push(Undo::Sealing(Box::new(self.sealing.clone())));
+        }
+        &mut self.sealing
     }
 
     pub(crate) fn keys(&self) -> &KeyIndex {
@@ -359,6 +396,7 @@ impl Memory {
             sets: self.dirty_sets.drain().collect(),
             queues: self.dirty_queues.drain().collect(),
             retention: self.dirty_retention.drain().collect(),
+            sealing: std::mem::take(&mut self.dirty_sealing),
         }
     }
 
@@ -407,10 +445,11 @@ impl Memory {
                 Undo::DeadlineRemoved(at, seq) => {
                     self.deadlines.insert((at, seq));
                 }
-                Undo::KeyInserted(hash, lid) => {
-                    self.keys.remove(hash, lid);
+                Undo::KeyInserted(place, lid) => {
+                    self.keys.remove(place, lid);
                 }
-                Undo::KeyRemoved(hash, lid) => self.keys.insert(hash, lid),
+                Undo::KeyRemoved(place, lid) => self.keys.insert(place, lid),
+                Undo::Sealing(before) => self.sealing = *before,
                 Undo::Queue(id, before) => {
                     self.replace_queue(id, None);
                     self.replace_queue(id, before.map(|queue| *queue));
@@ -439,6 +478,7 @@ impl Memory {
         self.last_woken = None;
         self.dirty_queues.clear();
         self.dirty_retention.clear();
+        self.dirty_sealing = false;
         self.woken.clear();
     }
 }
@@ -448,4 +488,5 @@ pub(crate) struct Dirty {
     pub(crate) sets: Vec<(SetName, u64)>,
     pub(crate) queues: Vec<QueueId>,
     pub(crate) retention: Vec<u64>,
+    pub(crate) sealing: bool,
 }

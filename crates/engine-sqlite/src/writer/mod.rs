@@ -10,6 +10,7 @@ pub(crate) mod ledger;
 mod manage;
 pub(crate) mod memory;
 mod parked;
+pub(crate) mod seal;
 mod settle;
 pub(crate) mod store;
 mod tick;
@@ -188,6 +189,7 @@ impl<'c> Writer<'c> {
                 }
             }
         }
+        self.store.seal_some()?;
         self.store.flush()?;
         let started = Stats::start();
         self.conn.execute_batch("COMMIT")?;
@@ -308,8 +310,8 @@ impl<'c> Writer<'c> {
     fn store_stats(&mut self) -> StoreStats {
         let mut stats = self.stats.report();
         stats.parked_polls = self.parked.len() as u64;
-        stats.keys = self.store.mem.keys().len();
-        stats.keys_in_memory = stats.keys;
+        stats.keys_in_memory = self.store.mem.keys().len();
+        stats.keys = stats.keys_in_memory + self.store.mem.sealing().keys;
         stats.disk_full = self.disk.is_full();
         (stats.file_bytes, stats.wal_bytes) = self.disk.file_sizes();
         stats

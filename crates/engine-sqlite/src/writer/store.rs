@@ -143,9 +143,12 @@ pub(crate) struct Store<'c> {
     /// The job that is looked at because of where it stands, not because somebody named it. If
     /// its rows are damaged, nobody is told, and the others go on without it.
     pub(super) in_turn: Option<u64>,
+    /// Memory the key index may take.
+    pub(super) key_index_bytes: usize,
 }
 
 impl<'c> Store<'c> {
+    #[allow(clippy::too_many_arguments, reason = "the parts of one store, put together once")]
     pub(crate) fn new(
         stmts: Statements<'c>,
         mem: Memory,
@@ -153,6 +156,7 @@ impl<'c> Store<'c> {
         hasher: KeyHasher,
         tokens: TokenSequence,
         now: Timestamp,
+        key_index_bytes: usize,
     ) -> Store<'c> {
         let stored = (mem.counters, 0);
         Store {
@@ -174,6 +178,7 @@ impl<'c> Store<'c> {
             shown: Vec::new(),
             stored,
             in_turn: None,
+            key_index_bytes,
         }
     }
 

@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use onefold_conformance::{Harness, World};
 use onefold_core::{BoxFuture, DurationMs, Engine};
-use onefold_engine_sqlite::{OpenError, Options, SqliteEngine};
+use onefold_engine_sqlite::{KEY_INDEX_BYTES, OpenError, Options, SqliteEngine};
 use tempfile::TempDir;
 
 /// A store in a directory of its own.
-pub(crate) struct SqliteHarness {
+pub(crate) type SqliteHarness = Sqlite<{ KEY_INDEX_BYTES }>;
+
+/// A store in a directory of its own, with so much memory for its key index.
+pub(crate) struct Sqlite<const KEYS: usize> {
     engine: Arc<SqliteEngine>,
     directory: TempDir,
     world: World,
@@ -21,11 +24,12 @@ fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-async fn open(directory: &Path, world: &World) -> Arc<SqliteEngine> {
+async fn open(directory: &Path, world: &World, key_index_bytes: usize) -> Arc<SqliteEngine> {
     loop {
         let options = Options {
             // What is due is purged at the tick it is due.
             retention_slack: DurationMs::ZERO,
+            key_index_bytes,
             ..Options::new(world.clock.clone(), world.dice.clone())
         };
         match SqliteEngine::open(directory, options) {
@@ -53,12 +57,12 @@ fn copy_as_after_a_crash(from: &Path, to: &Path) {
     }
 }
 
-impl Harness for SqliteHarness {
-    fn open(world: World) -> BoxFuture<'static, SqliteHarness> {
+impl<const KEYS: usize> Harness for Sqlite<KEYS> {
+    fn open(world: World) -> BoxFuture<'static, Self> {
         Box::pin(async move {
             let directory = directory();
-            let engine = open(directory.path(), &world).await;
-            SqliteHarness { engine, directory, world }
+            let engine = open(directory.path(), &world, KEYS).await;
+            Sqlite { engine, directory, world }
         })
     }
 
@@ -74,7 +78,7 @@ impl Harness for SqliteHarness {
         Box::pin(async {
             let copy = directory();
             copy_as_after_a_crash(self.directory.path(), copy.path());
-            self.engine = open(copy.path(), &self.world).await;
+            self.engine = open(copy.path(), &self.world, KEYS).await;
             self.directory = copy;
         })
     }
@@ -82,7 +86,7 @@ impl Harness for SqliteHarness {
     fn reopen_cleanly(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.engine.close().await.unwrap();
-            self.engine = open(self.directory.path(), &self.world).await;
+            self.engine = open(self.directory.path(), &self.world, KEYS).await;
         })
     }
 }

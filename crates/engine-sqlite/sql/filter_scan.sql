@@ -1,0 +1,1 @@
+SELECT shard, bits, crc FROM onefold_sealed_filters

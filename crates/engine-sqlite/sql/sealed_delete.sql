@@ -1,0 +1,1 @@
+DELETE FROM onefold_sealed_keys WHERE place = ?1 AND lid = ?2

@@ -1,0 +1,1 @@
+INSERT INTO onefold_sealed_keys (place, lid) VALUES (?1, ?2)

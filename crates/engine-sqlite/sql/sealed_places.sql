@@ -1,0 +1,1 @@
+SELECT place FROM onefold_sealed_keys WHERE place BETWEEN ?1 AND ?2

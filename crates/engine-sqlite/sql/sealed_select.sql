@@ -1,0 +1,1 @@
+SELECT lid FROM onefold_sealed_keys WHERE place = ?1

@@ -1,0 +1,1 @@
+INSERT OR REPLACE INTO onefold_sealing (id, progress) VALUES (1, ?1)

@@ -1,0 +1,1 @@
+SELECT progress FROM onefold_sealing WHERE id = 1
