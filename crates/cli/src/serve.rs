@@ -51,7 +51,7 @@ async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
         )));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let engine = open(&settings.data, Arc::clone(&clock)).await?;
+    let engine = open(&settings, Arc::clone(&clock)).await?;
     let listener = TcpListener::bind(&addresses[..]).await.map_err(|error| {
         let address = &settings.listen;
         Failure::failed(format!(
@@ -105,10 +105,11 @@ async fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, Failure> {
     Ok(addresses)
 }
 
-async fn open(data: &Path, clock: Arc<dyn Clock>) -> Result<Arc<dyn Engine>, Failure> {
-    let data = data.to_owned();
+async fn open(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Engine>, Failure> {
+    let (data, key_index_bytes) = (settings.data.clone(), settings.key_index_memory);
     let opened = tokio::task::spawn_blocking(move || {
-        SqliteEngine::open(data, Options::new(clock, Arc::new(SystemEntropy)))
+        let options = Options::new(clock, Arc::new(SystemEntropy));
+        SqliteEngine::open(data, Options { key_index_bytes, ..options })
     });
     match opened.await {
         Ok(Ok(engine)) => Ok(Arc::new(engine)),

@@ -39,6 +39,7 @@ settings! {
     DATA = "data", "ONEFOLD_DATA";
     DRAIN_TIMEOUT = "drain_timeout", "ONEFOLD_DRAIN_TIMEOUT";
     PAYLOAD_LIMIT = "payload_limit", "ONEFOLD_PAYLOAD_LIMIT";
+    KEY_INDEX_MEMORY = "key_index_memory", "ONEFOLD_KEY_INDEX_MEMORY";
     LOG = "log", "ONEFOLD_LOG";
     LOG_FORMAT = "log_format", "ONEFOLD_LOG_FORMAT";
 }
@@ -100,6 +101,10 @@ pub(crate) struct ServeArgs {
     /// [env: ONEFOLD_PAYLOAD_LIMIT] [file: payload_limit] [default: 1MiB]
     #[arg(long, value_name = "BYTES")]
     pub(crate) payload_limit: Option<Bytes>,
+    /// Memory for the index of held keys, about 20 bytes each; beyond it they are looked up on disk
+    /// [env: ONEFOLD_KEY_INDEX_MEMORY] [file: key_index_memory] [default: 256MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) key_index_memory: Option<Bytes>,
     /// What to log: error, warn, info, debug, trace, or a filter like "info,onefold_server=debug"
     /// [env: ONEFOLD_LOG] [file: log] [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -117,6 +122,7 @@ pub(crate) struct ServeSettings {
     pub(crate) token: Option<Token>,
     pub(crate) drain_timeout: DurationMs,
     pub(crate) payload_limit: usize,
+    pub(crate) key_index_memory: usize,
     pub(crate) log: String,
     /// `None`: by what standard error is.
     pub(crate) log_format: Option<LogFormat>,
@@ -166,6 +172,9 @@ impl Config {
                 .pick(&DRAIN_TIMEOUT, args.drain_timeout)?
                 .unwrap_or(DurationMs::from_ms(10_000)),
             payload_limit: self.payload_limit(args.payload_limit)?,
+            key_index_memory: self
+                .pick(&KEY_INDEX_MEMORY, args.key_index_memory)?
+                .map_or(onefold_engine_sqlite::KEY_INDEX_BYTES, |bytes| bytes.0 as usize),
             log: self.pick(&LOG, args.log)?.unwrap_or_else(|| "info".to_owned()),
             log_format: self.pick(&LOG_FORMAT, args.log_format)?,
         })
