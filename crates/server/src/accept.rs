@@ -11,7 +11,7 @@
 //! | keeps an idle connection | closed after `keep_alive_idle` |
 //! | does not take its answer | closed after `write_stall` |
 //!
-//! What is not HTTP/1.1 is answered without asking a handler, by a status alone: 431 for a head over
+//! What is not HTTP/1.1 is answered without asking a handler, by a problem document: 431 for a head over
 //! `max_header_bytes` or with more than 100 fields, 400 for the rest. Two different `Content-Length`s and folded
 //! fields are such a 400, and so is `Content-Length` beside `Transfer-Encoding`, which hyper alone would let
 //! pass. A body whose chunks cannot be read ends with a [`BodyError`].
@@ -19,14 +19,18 @@
 //! A client that closes its connection, or only its sending half, is taken to be gone: its handler is dropped.
 //! The two look alike, and a parked poll must not lease a job for nobody.
 //!
+//! An answer with a [`Receipt`] among its extensions is told whether the system took it to its end.
+//!
 //! The peer's address is in the request's extensions as `ConnectInfo<SocketAddr>`.
 
 mod body;
 mod connection;
 mod descriptors;
 mod framing;
+mod last_words;
 mod limits;
 mod link;
+mod receipt;
 mod room;
 mod stats;
 
@@ -49,6 +53,7 @@ use tower::Service;
 pub use self::body::BodyError;
 pub use self::descriptors::raise_descriptor_limit;
 pub use self::limits::{AcceptLimits, BodyPace};
+pub use self::receipt::Receipt;
 pub use self::stats::{AcceptStats, CloseReason};
 
 use self::connection::Shared;

@@ -4,10 +4,13 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
-use onefold_wire::RawValue;
+use onefold_wire::{Problem, RawValue};
 use serde::Serialize;
 
 use crate::failure::Failure;
+
+/// The problem of an answer that cannot be written, for which nothing can be written anew.
+const UNWRITABLE: &str = r#"{"type":"/errors/internal","title":"Something went wrong inside the server","status":500,"detail":"the answer could not be written","code":"internal"}"#;
 
 /// An answer in JSON.
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
@@ -15,7 +18,7 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     // Writing our own types into memory fails only if a map has keys that are no strings; none has.
     if let Err(error) = serde_json::to_writer(&mut body, value) {
         tracing::error!("an answer could not be written: {error}");
-        return plain(StatusCode::INTERNAL_SERVER_ERROR, "application/json", Body::from("{}"));
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, Problem::MEDIA_TYPE, Body::from(UNWRITABLE));
     }
     plain(status, "application/json", Body::from(body))
 }

@@ -249,6 +249,22 @@ fn status(answer: &str) -> &str {
     answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or(answer)
 }
 
+/// What was said is one answer: a whole problem document of this status and code.
+fn assert_problem(said: &str, status_and_code: (&str, &str), case: &str) {
+    let (head, body) = said.split_once("\r\n\r\n").expect(case);
+    let has = |field: &str| head.lines().any(|line| line.eq_ignore_ascii_case(field));
+    assert!(has("connection: close") && has("content-type: application/problem+json"), "{case}: {said}");
+    assert!(has(&format!("content-length: {}", body.len())), "{case}: {said}");
+    let problem: serde_json::Value = serde_json::from_str(body).expect(case);
+    let code = problem["code"].as_str().unwrap();
+    assert_eq!((status(said), code), status_and_code, "{case}");
+    assert_eq!(problem["status"].to_string(), status(said), "{case}");
+    assert_eq!(problem["type"], format!("/errors/{code}"), "{case}");
+    for member in ["title", "detail"] {
+        assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{case}: {member}");
+    }
+}
+
 #[tokio::test]
 async fn a_silent_connection_is_closed_while_another_is_served() {
     let server = Server::start(AcceptLimits { first_byte: SHORT, ..lax() }).await;
@@ -282,7 +298,7 @@ async fn a_head_that_drips_is_answered_with_408_at_its_deadline() {
         client.send(begun).await;
         let began = Instant::now();
         let said = client.drip(b"y").await.unwrap();
-        assert_eq!(status(&said), "408", "{said}");
+        assert_problem(&said, ("408", "request-timeout"), begun);
         assert!(began.elapsed() >= SHORT - Duration::from_millis(50), "closed before its time");
         // And so is the second head of a connection.
         client = server.connect().await;
@@ -519,13 +535,11 @@ async fn what_can_be_read_in_two_ways_is_refused_and_closed() {
     for (case, rest) in cases {
         let mut client = server.connect().await;
         client.send(format!("POST /read HTTP/1.1\r\nHost: x\r\n{rest}")).await;
-        let said = client.rest().await;
-        assert_eq!(status(&said), "400", "{case}: {said}");
-        assert_eq!(said.matches("HTTP/1.1").count(), 1, "{case}: one answer, then the end: {said}");
+        assert_problem(&client.rest().await, ("400", "malformed-request"), case);
     }
     let mut client = server.connect().await;
     client.send("POST /read HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").await;
-    assert_eq!(status(&client.rest().await), "400");
+    assert_problem(&client.rest().await, ("400", "malformed-request"), "HTTP/1.0 with a coding");
     assert_eq!(server.calls(), 0, "no handler was asked");
     assert_eq!(server.finish().await.closed(CloseReason::Malformed), cases.len() as u64 + 1);
 }
@@ -538,9 +552,37 @@ async fn a_later_request_that_can_be_read_in_two_ways_is_refused_too() {
     let both = "POST /read HTTP/1.1\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG";
     client.send(format!("{fine}{both}ET / HTTP/1.1\r\n\r\n")).await;
     assert!(client.answer().await.ends_with("5 bytes"));
-    let said = client.rest().await;
-    assert_eq!((status(&said), said.matches("HTTP/1.1").count()), ("400", 1), "{said}");
+    assert_problem(&client.rest().await, ("400", "malformed-request"), "the second");
     assert_eq!(server.calls(), 1);
+    server.finish().await;
+}
+
+/// Neither the bytes before it nor those behind it change what is answered to a head that cannot be read.
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_answered_behind_the_answers_before_it() {
+    let server = Server::start(lax()).await;
+    let fine = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    for bad in [
+        "GET / HTTP/9.9\r\n\r\n",
+        "\u{1}\r\n\r\n",
+        "GET / HTTP/1.1\r\nno colon\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut client = server.connect().await;
+        client.send(format!("{fine}{fine}{bad}")).await;
+        assert!(client.answer().await.ends_with("hello"));
+        assert!(client.answer().await.ends_with("hello"));
+        assert_problem(&client.rest().await, ("400", "malformed-request"), bad);
+    }
+    server.finish().await;
+}
+
+/// Longer than any address that hyper takes, and still under the limit of this server's heads.
+#[tokio::test]
+async fn an_address_that_is_too_long_is_a_head_that_is_too_large() {
+    let server = Server::start(AcceptLimits { max_header_bytes: 1 << 20, ..lax() }).await;
+    let mut client = server.connect().await;
+    client.send(format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "y".repeat(70_000))).await;
+    assert_problem(&client.rest().await, ("431", "head-too-large"), "70 kB");
     server.finish().await;
 }
 
@@ -552,7 +594,7 @@ async fn only_http_1_is_spoken() {
     assert_eq!(client.rest().await, "");
     let mut client = server.connect().await;
     client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
-    assert_eq!(status(&client.rest().await), "400");
+    assert_problem(&client.rest().await, ("400", "malformed-request"), "a TLS handshake");
     assert_eq!(server.finish().await.closed(CloseReason::Malformed), 2);
 }
 
@@ -584,8 +626,7 @@ async fn a_head_over_the_limit_is_answered_with_431_and_closed() {
     for head in &heads {
         let mut client = server.connect().await;
         client.send(head).await;
-        let said = client.rest().await;
-        assert_eq!(status(&said), "431", "{said}");
+        assert_problem(&client.rest().await, ("431", "head-too-large"), &head[..40]);
     }
     let mut client = server.connect().await;
     client.send(format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", &value[..15 * 1024])).await;

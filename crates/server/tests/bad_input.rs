@@ -1,7 +1,7 @@
 //! Hostile and mistaken requests: list H of `docs/guide/hostile-cases.md`. Each gets a clear error
 //! with its code, and the server goes on.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod kit;
 
@@ -355,6 +355,59 @@ async fn wrong_methods_and_unknown_ids_are_problems_too() {
     ] {
         assert_eq!(reply.refused(), (404, "job-not-found".into()));
     }
+}
+
+/// Every route, and every method it does not have, over a raw socket: what is refused is refused with a problem.
+#[tokio::test]
+async fn whatever_is_refused_is_refused_with_a_problem() {
+    let server = Server::start().await;
+    let paths = [
+        "/",
+        "*",
+        "/nope",
+        "/v1/leases",
+        "/v1/leases/settle",
+        "/v1/queues",
+        "/v1/queues/q",
+        "/v1/queues/q/jobs",
+        "/v1/queues/q/pause",
+        "/v1/jobs",
+        "/v1/jobs/x",
+        "/v1/jobs/x/cancel",
+        "/v1/events",
+        "/v1/backup",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/errors/x",
+        "/jobs/x",
+        "/style.css",
+        "http://localhost/x",
+        "/%ff",
+    ];
+    let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"];
+    let mut refused = 0;
+    for (path, method) in paths.iter().flat_map(|path| methods.map(|method| (path, method))) {
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        // Endless answers, such as a stream of events, are read to the end of their head.
+        let said = server.raw(head.as_bytes(), Some("text/event-stream")).await;
+        let status = said.get(9..12).unwrap_or_else(|| panic!("{method} {path}: {said}"));
+        if status.starts_with(['4', '5']) {
+            refused += 1;
+            assert!(
+                said.contains("\r\ncontent-type: application/problem+json\r\n"),
+                "{method} {path}: {said}"
+            );
+            let body = said.split_once("\r\n\r\n").unwrap().1;
+            assert_eq!(method == "HEAD", body.is_empty(), "{method} {path}: {said}");
+            assert!(
+                method == "HEAD" || body.contains(&format!("\"status\":{status}")),
+                "{method} {path}: {said}"
+            );
+        }
+    }
+    assert!(refused > 150, "{refused}");
 }
 
 #[tokio::test]

@@ -57,6 +57,8 @@ codes! {
     InvalidIdempotencyKey = "invalid-idempotency-key", 400, "The Idempotency-Key header cannot be read";
     /// A path or query that cannot be decoded.
     InvalidUrl = "invalid-url", 400, "The URL cannot be read";
+    /// Not HTTP/1.1, or a request that could be read in two ways.
+    MalformedRequest = "malformed-request", 400, "This is not a request that can be read in one way";
     /// No token, or not the right one.
     Unauthorized = "unauthorized", 401, "A valid token is needed";
     /// Without a token only this machine is served, by its own name.
@@ -73,7 +75,7 @@ codes! {
     KeyNotFound = "key-not-found", 404, "No job holds the key";
     /// The route has other methods.
     MethodNotAllowed = "method-not-allowed", 405, "The route does not have this method";
-    /// The body came too slowly.
+    /// The head or the body came too slowly.
     RequestTimeout = "request-timeout", 408, "The request came too slowly";
     /// `on_duplicate: reject`, and the key is held.
     DuplicateKey = "duplicate-key", 409, "The key is held by another job";
@@ -145,6 +147,8 @@ codes! {
     NoDeliverer = "no-deliverer", 422, "There is nobody to deliver to HTTP targets";
     /// Known, but not built yet.
     NotYet = "not-yet", 422, "This is not built yet";
+    /// A request line and headers over the limit.
+    HeadTooLarge = "head-too-large", 431, "The head of the request is too large";
     /// A mistake of ours.
     Internal = "internal", 500, "Something went wrong inside the server";
     /// What was read is not what was written.

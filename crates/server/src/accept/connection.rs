@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -27,8 +27,10 @@ use tokio::time::{Instant, Sleep};
 use super::App;
 use super::body::PacedBody;
 use super::framing::{Framing, Place};
+use super::last_words;
 use super::limits::AcceptLimits;
 use super::link::{Link, Order, Standing};
+use super::receipt::Receipt;
 use super::room::{Room, Seat};
 use super::stats::CloseReason;
 
@@ -38,8 +40,6 @@ pub(super) struct Shared {
     pub(super) http: http1::Builder,
     pub(super) room: Arc<Room>,
 }
-
-const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves the connection to its end.
 pub(super) async fn run<A: App>(
@@ -92,10 +92,17 @@ pub(super) async fn run<A: App>(
     })
     .await;
 
+    // An answer that is still in hyper's hands stays there: whoever gave it learns that now.
+    drop(link.take_receipt());
     let malformed = match &end {
         End::Http(Err(error)) => error.is_parse(),
         End::Http(Ok(())) => link.refused(),
         End::Closed(_) => false,
+    };
+    let last_words = match &end {
+        End::Http(Err(error)) if link.spoke_for_itself() => Some(last_words::malformed(error)),
+        End::Closed(CloseReason::HeaderRead) => Some(last_words::slow_head()),
+        _ => None,
     };
     seat.reason = match end {
         End::Closed(reason) => reason,
@@ -109,16 +116,14 @@ pub(super) async fn run<A: App>(
 
     let Tap { stream, framing, .. } = (*http).into_parts().io.into_inner();
     let linger = match seat.reason {
-        // A few bytes always fit: nothing else was ever written, or all of it was taken.
-        CloseReason::HeaderRead => stream.try_write(TIMEOUT).is_ok(),
         CloseReason::Malformed => true,
         CloseReason::Answered | CloseReason::SlowBody | CloseReason::Drained => {
             framing.place() != Place::Between
         }
         _ => false,
     };
-    if linger && !link.ended() {
-        read_on(stream, &link, limits.linger).await;
+    if last_words.is_some() || (linger && !link.ended()) {
+        part(stream, &last_words.unwrap_or_default(), &link, limits.linger).await;
     }
 }
 
@@ -146,19 +151,29 @@ async fn first_byte(stream: &TcpStream, link: &Link, mut timer: Pin<&mut Sleep>)
     .await
 }
 
-/// Throws away what the client still sends, for `time` at most.
+/// Says the last words, then throws away what the client still sends, for `time` at most.
 ///
 /// A socket closed with bytes unread resets the connection, and the client's system then throws away the answer
 /// it has not handed over yet.
-async fn read_on(mut stream: TcpStream, link: &Link, time: Duration) {
-    if poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await.is_err() {
-        return;
-    }
+async fn part(mut stream: TcpStream, mut words: &[u8], link: &Link, time: Duration) {
     let mut timer = pin!(tokio::time::sleep(time));
+    let mut shut = false;
     poll_fn(|cx| {
         link.task_waker.register(cx.waker());
         if link.order() == Order::Drop || timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
+        }
+        while !words.is_empty() {
+            match ready!(Pin::new(&mut stream).poll_write(cx, words)) {
+                Ok(written @ 1..) => words = words.get(written..).unwrap_or_default(),
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        if !shut {
+            if ready!(Pin::new(&mut stream).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            shut = true;
         }
         let mut waste = [0; 4096];
         loop {
@@ -339,9 +354,16 @@ impl Tap {
     }
 }
 
+/// What hyper writes while no answer is unsent is its own answer to a head it cannot read: a status without a
+/// body. It is kept from the client, who gets [`last_words`] instead.
 impl AsyncWrite for Tap {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let result = if self.link.unsent() {
+            Pin::new(&mut self.stream).poll_write(cx, buf)
+        } else {
+            self.link.set_spoke_for_itself();
+            Poll::Ready(Ok(buf.len()))
+        };
         self.tell(result)
     }
 
@@ -350,7 +372,12 @@ impl AsyncWrite for Tap {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let result = if self.link.unsent() {
+            Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        } else {
+            self.link.set_spoke_for_itself();
+            Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+        };
         self.tell(result)
     }
 
@@ -358,11 +385,16 @@ impl AsyncWrite for Tap {
         self.stream.is_write_vectored()
     }
 
+    /// hyper flushes only after the stream has taken all it had to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.all_written();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.link.spoke_for_itself() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -426,12 +458,12 @@ impl<A: App> Future for Reply<A> {
         let this = self.project();
         let mut response = match this.app.as_pin_mut() {
             Some(app) => ready!(app.poll(cx))?,
-            None => {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::BAD_REQUEST;
-                response
-            }
+            None => last_words::ambiguous(),
         };
+        let receipt = response.extensions_mut().remove::<Receipt>();
+        if let (Some(receipt), Some(InProgress(link))) = (receipt, this.in_progress.as_ref()) {
+            link.keep_receipt(receipt);
+        }
         let last = this
             .in_progress
             .as_ref()

@@ -4,11 +4,13 @@ use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::task::AtomicWaker;
 
 use super::framing::Place;
 use super::limits::PaceRule;
+use super::receipt::Receipt;
 
 /// What the accept loop wants of a connection; a later one overrules an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,9 @@ pub(super) struct Link {
     requests: AtomicU64,
     in_progress: AtomicBool,
     refused: AtomicBool,
+    unsent: AtomicBool,
+    spoke_for_itself: AtomicBool,
+    receipt: Mutex<Option<Receipt>>,
     turn: AtomicU32,
     body_bytes: AtomicU64,
     verdict: AtomicU8,
@@ -72,6 +77,9 @@ impl Link {
             requests: AtomicU64::new(0),
             in_progress: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            unsent: AtomicBool::new(false),
+            spoke_for_itself: AtomicBool::new(false),
+            receipt: Mutex::new(None),
             turn: AtomicU32::new(0),
             body_bytes: AtomicU64::new(0),
             verdict: AtomicU8::new(0),
@@ -122,6 +130,30 @@ impl Link {
         }
     }
 
+    /// The stream took everything there was to write.
+    pub(super) fn all_written(&self) {
+        if self.unsent() && !self.in_progress() {
+            self.unsent.store(false, Relaxed);
+            if let Some(receipt) = self.take_receipt() {
+                receipt.sign();
+            }
+        }
+    }
+
+    /// Whether a request was begun whose answer the stream has not taken to its end.
+    pub(super) fn unsent(&self) -> bool {
+        self.unsent.load(Relaxed)
+    }
+
+    /// hyper answered without a request.
+    pub(super) fn set_spoke_for_itself(&self) {
+        self.spoke_for_itself.store(true, Relaxed);
+    }
+
+    pub(super) fn spoke_for_itself(&self) -> bool {
+        self.spoke_for_itself.load(Relaxed)
+    }
+
     /// The `number`th request of the connection must not be served.
     pub(super) fn refuse_head(&self, number: u64) {
         self.refused_head.store(number, Relaxed);
@@ -134,6 +166,7 @@ impl Link {
         let number = self.requests.load(Relaxed) + 1;
         self.requests.store(number, Relaxed);
         self.in_progress.store(true, Relaxed);
+        self.unsent.store(true, Relaxed);
         self.body_bytes.store(0, Relaxed);
         self.take_turn();
         let refused = number >= self.refused_head.load(Relaxed);
@@ -141,6 +174,19 @@ impl Link {
             self.refused.store(true, Relaxed);
         }
         !refused
+    }
+
+    /// To be signed when the answer in progress was taken to its end.
+    pub(super) fn keep_receipt(&self, receipt: Receipt) {
+        let earlier = self.receipt.lock().unwrap_or_else(PoisonError::into_inner).replace(receipt);
+        // hyper reads no head before an answer is written; if it did, nobody could say that one was not.
+        if let Some(earlier) = earlier {
+            earlier.sign();
+        }
+    }
+
+    pub(super) fn take_receipt(&self) -> Option<Receipt> {
+        self.receipt.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The answer was handed to hyper completely, or given up.
