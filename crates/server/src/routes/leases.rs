@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use bytes::Bytes;
-use onefold_core::SettleOp;
+use onefold_core::{End, LeasedJob, SettleAction, SettleOp};
 use onefold_wire::{self as wire, Leased, RawValue, SettleRequest, SettleResult, Settled, read};
 use serde::Deserialize;
 
+use crate::accept::Receipt;
 use crate::answer::ok;
 use crate::extract::{JsonBody, NoQuery, read_item};
 use crate::failure::{Answer, Failure};
@@ -16,7 +17,8 @@ use crate::translate::settle;
 /// Leases jobs, waiting for them if asked to.
 ///
 /// If the client goes away while the poll is parked, this future is dropped,
-/// and with it the poll: it is given nothing.
+/// and with it the poll: it is given nothing. If the answer certainly did not
+/// leave, the jobs are released, unless a repeat of the poll can ask for them.
 #[utoipa::path(
     post,
     operation_id = "leaseJobs",
@@ -33,9 +35,36 @@ use crate::translate::settle;
 )]
 pub(crate) async fn lease(State(app): State<AppState>, _: NoQuery, body: JsonBody) -> Answer {
     let params = params(body.read()?, app.config().token.as_ref())?;
+    let can_be_repeated = params.poll.is_some();
     let jobs = app.engine().lease(params).await?;
-    let jobs = jobs.iter().map(leased).collect::<Result<_, _>>()?;
-    Ok(ok(&Leased { jobs }))
+    let told = jobs.iter().map(leased).collect::<Result<_, _>>()?;
+    let mut answer = ok(&Leased { jobs: told });
+    // Not before it is told: a job that cannot be must not be handed out again and again at no cost.
+    if !can_be_repeated && !jobs.is_empty() {
+        answer.extensions_mut().insert(release_unless_sent(&app, &jobs));
+    }
+    Ok(answer)
+}
+
+/// Gives the jobs back, at no cost to them, if the answer certainly did not leave.
+fn release_unless_sent(app: &AppState, jobs: &[LeasedJob]) -> Receipt {
+    let release = |job: &LeasedJob| {
+        let token = job.attempt()?.token;
+        Some(SettleOp { id: job.job.id, token, action: SettleAction::End(End::Release) })
+    };
+    let ops: Vec<SettleOp> = jobs.iter().filter_map(release).collect();
+    let app = app.clone();
+    Receipt::new(move || {
+        // Outside a runtime the process is ending: the leases run out.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // Should it fail, the leases run out.
+                if let Err(error) = app.engine().settle(ops).await {
+                    tracing::debug!(%error, "jobs of an answer that was not delivered were not released");
+                }
+            });
+        }
+    })
 }
 
 /// Says what became of leased jobs.

@@ -215,6 +215,24 @@ impl Server {
         .await;
     }
 
+    /// Waits until queue `q` counts that many jobs in a state.
+    pub async fn counted(&self, state: &str, jobs: u64) {
+        while self.get("/v1/queues/q").await.expect(200)["counts"][state] != jobs {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until that many connections are open beside the one that asks.
+    pub async fn connections(&self, open: u64) {
+        let line = format!("onefold_http_connections_open {}", open + 1);
+        patient(async {
+            while !self.get("/metrics").await.text().lines().any(|told| told == line) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Sends bytes as they are and reads until the server closes or `until` is seen.
     pub async fn raw(&self, bytes: &[u8], until: Option<&str>) -> String {
         patient(exchange(self.address, bytes, until)).await
