@@ -4,6 +4,7 @@
 //!
 //! Invariants I1 to I11 are those of `docs/guide/invariants.md`.
 
+mod allowed;
 pub mod canonical;
 mod clock;
 mod dedup;
@@ -22,6 +23,7 @@ pub mod rules;
 mod state;
 mod timestamp;
 
+pub use allowed::*;
 pub use clock::*;
 pub use dedup::*;
 pub use duration::*;

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use onefold_core::canonical::{CanonicalError, CanonicalErrorKind};
-use onefold_core::{EngineError, JobId, Refusal, State};
+use onefold_core::{EngineError, JobId, NotAllowed, Refusal, State};
 use onefold_wire::{ErrorCode, Fault, Problem, ReadError};
 
 /// Why a request, or one item of it, was refused.
@@ -61,6 +61,20 @@ impl Failure {
         } else {
             Failure::field(code, field, error)
         }
+    }
+
+    /// A member that breaks a rule of the core.
+    pub(crate) fn not_allowed(field: impl Into<String>, why: NotAllowed) -> Failure {
+        let code = match why {
+            NotAllowed::Labels | NotAllowed::MediaType | NotAllowed::Number { .. } => ErrorCode::InvalidField,
+            NotAllowed::Header(_) => ErrorCode::InvalidHeader,
+            NotAllowed::PayloadTooLarge { .. } => ErrorCode::PayloadTooLarge,
+            NotAllowed::Json(error) => return Failure::json(&field.into(), error),
+            NotAllowed::Timeout => ErrorCode::InvalidDuration,
+            NotAllowed::Backoff(_) => ErrorCode::InvalidBackoff,
+            NotAllowed::OnlyReplace { .. } => ErrorCode::ConflictingFields,
+        };
+        Failure::field(code, field, why)
     }
 
     pub(crate) fn internal(detail: impl Into<Cow<'static, str>>) -> Failure {

@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
-use onefold_core::canonical::{canonicalize, validate};
+use onefold_core::canonical::canonicalize;
 use onefold_core::{
-    Added, Dedup, Fingerprint, FingerprintInput, FreeOn, JobSpec, JobStatus, Key, Kind, NewJob, OnDuplicate,
-    OnMismatch, Payload, PayloadForm, QueueName, RequestIdentity, TraceParent, When, limits,
+    Added, BadHeader, Dedup, Fingerprint, FingerprintInput, FreeOn, JobSpec, JobStatus, Key, NewJob,
+    NotAllowed, OnDuplicate, OnMismatch, Payload, PayloadForm, QueueName, RequestIdentity, TraceParent, When,
+    check_headers, check_media_type, check_payload_size, check_timeout, limits,
 };
 use onefold_wire::{self as wire, ErrorCode, Headers, RawValue, Text};
 
@@ -35,13 +35,7 @@ pub(crate) fn new_job(job: wire::NewJob<'_>, around: &Around<'_>) -> Result<NewJ
     let waits = max_attempts.unwrap_or(limits::MAX_ATTEMPTS_MAX);
     let window_given = job.dedup.as_ref().is_some_and(|dedup| dedup.window.is_some());
     let timeout = some_duration("timeout", job.timeout.as_ref())?;
-    if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return Err(Failure::field(
-            ErrorCode::InvalidDuration,
-            "timeout",
-            "an attempt needs more than no time",
-        ));
-    }
+    timeout.map_or(Ok(()), check_timeout).map_err(|why| Failure::not_allowed("timeout", why))?;
     let mut spec = JobSpec {
         kind: text("kind", ErrorCode::InvalidField, job.kind)?,
         payload,
@@ -57,7 +51,7 @@ pub(crate) fn new_job(job: wire::NewJob<'_>, around: &Around<'_>) -> Result<NewJ
         traceparent: text("traceparent", ErrorCode::InvalidField, job.traceparent)?,
     };
     spec.traceparent = spec.traceparent.or_else(|| around.traceparent.clone());
-    check_content(&mut spec)?;
+    read_payload(&mut spec)?;
     let when = match (job.delay, job.run_at) {
         (None, None) => When::Now,
         (Some(delay), None) => When::After(duration("delay", &delay)?),
@@ -93,12 +87,8 @@ fn payload(
     around: &Around<'_>,
 ) -> Result<Payload, Failure> {
     let max = around.payload_bytes_max;
-    let too_large = |field| {
-        Failure::field(
-            ErrorCode::PayloadTooLarge,
-            field,
-            format!("a payload has at most {max} bytes: send a reference to it"),
-        )
+    let check_size = |field: &str, bytes: usize| {
+        check_payload_size(bytes, max).map_err(|why| Failure::not_allowed(field, why))
     };
     match (json, base64) {
         (Some(_), Some(_)) => Err(Failure::conflict("payload", "payload_base64")),
@@ -107,17 +97,12 @@ fn payload(
         (Some(_), None) if content_type.is_some() => Err(Failure::conflict("content_type", "payload")),
         (Some(json), None) => {
             let text = json.get().as_bytes();
-            if text.len() > max {
-                Err(too_large("payload"))
-            } else {
-                Ok(Payload::Json(around.body.slice_ref(text)))
-            }
+            check_size("payload", text.len())?;
+            Ok(Payload::Json(around.body.slice_ref(text)))
         }
         (None, Some(encoded)) => {
-            // Three bytes in four characters: what is far too long is not decoded first.
-            if encoded.len() / 4 * 3 > max.saturating_add(2) {
-                return Err(too_large("payload_base64"));
-            }
+            // Three bytes in four characters, of which two may be padding: what is far too long is not decoded first.
+            check_size("payload_base64", (encoded.len() / 4 * 3).saturating_sub(2))?;
             let bytes = BASE64_STANDARD.decode(&*encoded).map_err(|why| {
                 Failure::field(
                     ErrorCode::InvalidField,
@@ -125,9 +110,7 @@ fn payload(
                     format!("this is not padded base64: {why}"),
                 )
             })?;
-            if bytes.len() > max {
-                return Err(too_large("payload_base64"));
-            }
+            check_size("payload_base64", bytes.len())?;
             let content_type = media_type(content_type)?;
             Ok(Payload::Raw { bytes: bytes.into(), content_type })
         }
@@ -136,47 +119,24 @@ fn payload(
 
 fn media_type(given: Option<Text<'_>>) -> Result<String, Failure> {
     let Some(given) = given else { return Ok("application/octet-stream".to_owned()) };
-    let fits = (1..=255).contains(&given.len()) && given.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if !fits || given.trim() != &*given {
-        return Err(Failure::field(
-            ErrorCode::InvalidField,
-            "content_type",
-            "a media type is 1 to 255 ASCII characters, like image/png",
-        ));
-    }
+    check_media_type(&given).map_err(|why| Failure::not_allowed("content_type", why))?;
     Ok(given.into_owned())
 }
 
 fn headers(given: Headers<'_>) -> Result<Vec<(String, String)>, Failure> {
+    // Before names are compared with each other.
     if given.0.len() > limits::HEADERS_MAX {
-        let why = format!("a job has at most {} headers", limits::HEADERS_MAX);
-        return Err(Failure::field(ErrorCode::InvalidHeader, "headers", why));
+        return Err(Failure::not_allowed("headers", NotAllowed::Header(BadHeader::TooMany)));
     }
     let mut headers: Vec<(String, String)> = Vec::with_capacity(given.0.len());
     for (name, value) in given.0 {
-        let refuse =
-            |why: &str| Failure::field(ErrorCode::InvalidHeader, "headers", format!("{:?}: {why}", &*name));
         if headers.iter().any(|(other, _)| *other == *name) {
-            return Err(Failure::field(
-                ErrorCode::DuplicateMember,
-                format!("headers.{name}"),
-                "this is given twice",
-            ));
-        }
-        if headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name)) {
-            return Err(refuse("two names that differ only in case are one header"));
-        }
-        if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            return Err(refuse("a name is made of letters, digits and !#$%&'*+-.^_`|~"));
-        }
-        if HeaderValue::from_bytes(value.as_bytes()).is_err() {
-            return Err(refuse("a value has no CR, LF, NUL or other control characters"));
-        }
-        if name.len() + value.len() > limits::HEADER_BYTES_MAX {
-            return Err(refuse(&format!("a header has at most {} bytes", limits::HEADER_BYTES_MAX)));
+            let field = format!("headers.{name}");
+            return Err(Failure::field(ErrorCode::DuplicateMember, field, "this is given twice"));
         }
         headers.push((name.into_owned(), value.into_owned()));
     }
+    check_headers(&headers).map_err(|why| Failure::not_allowed("headers", why))?;
     Ok(headers)
 }
 
@@ -195,27 +155,21 @@ fn dedup(given: wire::Dedup<'_>) -> Result<Dedup, Failure> {
         }
         (Some(_), Some(_)) => return Err(Failure::conflict("dedup.until", "dedup.free_on")),
     };
-    let only_replace = |field| {
-        let why = "this means something only with `on_duplicate: replace`";
-        Err(Failure::field(ErrorCode::ConflictingFields, field, why))
-    };
-    match on_duplicate {
-        OnDuplicate::Return | OnDuplicate::Reject if given.version.is_some() => {
-            return only_replace("dedup.version");
-        }
-        OnDuplicate::Return | OnDuplicate::Reject if given.max_delay.is_some() => {
-            return only_replace("dedup.max_delay");
-        }
-        OnDuplicate::Return | OnDuplicate::Reject | OnDuplicate::Replace => {}
-    }
-    Ok(Dedup {
+    let dedup = Dedup {
         window: some_duration("dedup.window", given.window.as_ref())?.unwrap_or(limits::DEDUP_WINDOW),
         free_on,
         on_duplicate,
         on_mismatch,
         version: given.version,
         max_delay: some_duration("dedup.max_delay", given.max_delay.as_ref())?,
-    })
+    };
+    match dedup.check() {
+        Ok(()) => Ok(dedup),
+        Err(why @ NotAllowed::OnlyReplace { option }) => {
+            Err(Failure::not_allowed(format!("dedup.{option}"), why))
+        }
+        Err(why) => Err(Failure::not_allowed("dedup", why)),
+    }
 }
 
 fn choice<T: std::fmt::Display>(
@@ -247,29 +201,8 @@ fn free_on(ends: &[Text<'_>]) -> Result<FreeOn, Failure> {
     Ok(free_on)
 }
 
-/// Reads the payload to its end once: for its fingerprint if a key needs one, else to check it.
-fn check_content(spec: &mut JobSpec) -> Result<(), Failure> {
-    if spec.key.is_some() && spec.fingerprint.is_none() {
-        spec.fingerprint = Some(fingerprint(spec)?);
-        return Ok(());
-    }
-    match &spec.payload {
-        Payload::Json(text) => {
-            validate(text, limits::JSON_DEPTH_MAX).map_err(|why| Failure::json("payload", why))
-        }
-        Payload::Absent | Payload::Raw { .. } => Ok(()),
-    }
-}
-
-fn fingerprint(spec: &JobSpec) -> Result<Fingerprint, Failure> {
-    let (content_type, payload) = match &spec.payload {
-        Payload::Absent => (None, PayloadForm::Absent),
-        Payload::Json(text) => (None, PayloadForm::Json(text)),
-        Payload::Raw { bytes, content_type } => (Some(content_type.as_str()), PayloadForm::Raw(bytes)),
-    };
-    let kind = spec.kind.as_ref().map(Kind::as_str);
-    let input = FingerprintInput { kind, content_type, payload, target_method: None, target_url: None };
-    Fingerprint::compute(input).map_err(|why| Failure::json("payload", why))
+fn read_payload(spec: &mut JobSpec) -> Result<(), Failure> {
+    spec.read_payload().map_err(|why| Failure::json("payload", why))
 }
 
 /// Puts the key of an `Idempotency-Key` header into the job: alone it is the job's key, beside
@@ -288,7 +221,7 @@ pub(crate) fn identify(job: &mut NewJob, header: Key, body: &str) -> Result<(), 
         }
         None => {
             job.spec.key = Some(header);
-            check_content(&mut job.spec)?;
+            read_payload(&mut job.spec)?;
         }
     }
     Ok(())

@@ -15,7 +15,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use onefold_core::{
-    Backoff, DurationMs, InvalidDuration, Label, State, Timestamp, expression::Expression, limits,
+    Backoff, DurationMs, InvalidDuration, Label, State, Timestamp, check_labels, check_number,
+    expression::Expression,
 };
 use onefold_wire::{self as wire, ErrorCode, Span, Text};
 
@@ -62,13 +63,9 @@ fn number_within(
     given: Option<u32>,
     allowed: RangeInclusive<u32>,
 ) -> Result<Option<u32>, Failure> {
-    match given {
-        Some(number) if !allowed.contains(&number) => {
-            let why = format!("this is {} to {}, not {number}", allowed.start(), allowed.end());
-            Err(Failure::field(ErrorCode::InvalidField, field, why))
-        }
-        within => Ok(within),
-    }
+    let Some(number) = given else { return Ok(None) };
+    check_number(number, allowed).map_err(|why| Failure::not_allowed(field, why))?;
+    Ok(given)
 }
 
 pub(crate) fn time(field: &'static str, given: &str) -> Result<Timestamp, Failure> {
@@ -84,10 +81,7 @@ pub(crate) fn state(field: &'static str, word: &str) -> Result<State, Failure> {
 
 fn labels(given: Option<Vec<Text<'_>>>) -> Result<Option<Vec<Label>>, Failure> {
     let Some(given) = given else { return Ok(None) };
-    if given.len() > limits::LABELS_MAX {
-        let why = format!("a job has at most {} labels", limits::LABELS_MAX);
-        return Err(Failure::field(ErrorCode::InvalidField, "labels", why));
-    }
+    check_labels(given.len()).map_err(|why| Failure::not_allowed("labels", why))?;
     let parse = |(index, label): (usize, &Text<'_>)| {
         Label::new(&**label)
             .map_err(|why| Failure::field(ErrorCode::InvalidField, format!("labels[{index}]"), why))
@@ -97,34 +91,29 @@ fn labels(given: Option<Vec<Text<'_>>>) -> Result<Option<Vec<Label>>, Failure> {
 
 /// `attempts` is how many waits an expression is computed for; the last of them repeats.
 fn backoff(field: &str, given: &wire::Backoff<'_>, attempts: u32) -> Result<Backoff, Failure> {
-    let refuse = |why: &dyn Display| Failure::field(ErrorCode::InvalidBackoff, field, why);
-    match given {
-        wire::Backoff::Exponential { base, max } => {
-            let base = duration(&format!("{field}.exponential.base"), base)?;
-            let max = duration(&format!("{field}.exponential.max"), max)?;
-            if base.is_zero() || max < base {
-                return Err(refuse(&"`base` must be more than 0, and `max` not less than it"));
-            }
-            Ok(Backoff::Exponential { base, max })
-        }
-        wire::Backoff::Fixed(wait) => duration(&format!("{field}.fixed"), wait).map(Backoff::Fixed),
-        wire::Backoff::List(waits) if waits.is_empty() || waits.len() > limits::BACKOFF_LIST_MAX => {
-            Err(refuse(&format_args!("a list has 1 to {} waits", limits::BACKOFF_LIST_MAX)))
-        }
+    let backoff = match given {
+        wire::Backoff::Exponential { base, max } => Backoff::Exponential {
+            base: duration(&format!("{field}.exponential.base"), base)?,
+            max: duration(&format!("{field}.exponential.max"), max)?,
+        },
+        wire::Backoff::Fixed(wait) => Backoff::Fixed(duration(&format!("{field}.fixed"), wait)?),
         wire::Backoff::List(waits) => {
             let wait = |(index, wait)| duration(&format!("{field}.list[{index}]"), wait);
-            waits.iter().enumerate().map(wait).collect::<Result<_, _>>().map(Backoff::List)
+            Backoff::List(waits.iter().enumerate().map(wait).collect::<Result<_, _>>()?)
         }
         wire::Backoff::Expression(source) => {
-            let expression: Expression = source.parse().map_err(|why| refuse(&why))?;
+            let expression: Expression =
+                source.parse().map_err(|why| Failure::field(ErrorCode::InvalidBackoff, field, why))?;
             let mut waits = expression.compile_to_list(attempts);
             // The last one repeats anyway.
             while waits.len() > 1 && waits.get(waits.len() - 2) == waits.last() {
                 waits.pop();
             }
-            Ok(Backoff::List(waits))
+            Backoff::List(waits)
         }
-    }
+    };
+    backoff.check().map_err(|why| Failure::not_allowed(field, why))?;
+    Ok(backoff)
 }
 
 fn backoff_view(backoff: &Backoff) -> wire::Backoff<'static> {
