@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use onefold_core::{Added, Backoff, Group, Key, Kind, Label, TraceParent, When, limits};
+use onefold_core::{Added, Backoff, Fingerprint, Group, Key, Kind, Label, TraceParent, When, limits};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, ToAdd};
 use crate::check::{self, Wants};
 use crate::time::{to_ms, to_timestamp};
 use crate::{Dedup, Error, ErrorCode, IntoPayload, Invalid, QueueName};
@@ -25,6 +25,7 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[must_use = "a job is added when this is awaited"]
 pub struct JobBuilder<Q> {
     job: onefold_core::NewJob,
+    fingerprint: Option<String>,
     mistake: Option<Invalid>,
     bound_for: Q,
 }
@@ -57,7 +58,7 @@ impl<T: IntoPayload> NewJob<T> {
         };
         let spec = onefold_core::JobSpec { payload, ..Default::default() };
         let job = onefold_core::NewJob { spec, ..Default::default() };
-        JobBuilder { job, mistake, bound_for: PhantomData }
+        JobBuilder { job, fingerprint: None, mistake, bound_for: PhantomData }
     }
 }
 
@@ -71,6 +72,30 @@ impl<Q> JobBuilder<Q> {
     /// The dedup key: at most one job of the queue holds it (I3). 1 to 255 characters.
     pub fn key(self, key: impl AsRef<str>) -> Self {
         self.put(Key::new(key), |job, key| job.spec.key = Some(key))
+    }
+
+    /// What tells this job from another under its key, instead of its content: a version or a hash of what it
+    /// does. A repeat with the same fingerprint is the same job whatever it carries, and one with another is
+    /// refused with `key-reused`. 1 to 255 characters.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), onefold::Error> {
+    /// # let onefold = onefold::Onefold::in_memory();
+    /// let reports = onefold.queue("reports");
+    /// let add = |made_at: &str| reports.add(made_at.to_owned()).key("report-7").fingerprint("report 7, version 2");
+    /// let first = add("09:30").await?;
+    /// assert_eq!(add("09:31").await?.id, first.id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
+        let given = fingerprint.into();
+        let checked = Fingerprint::custom(&given).map_err(|why| {
+            Invalid::coded(ErrorCode::InvalidFingerprint, "fingerprint", format!("is not allowed: {why}"))
+        });
+        self.fingerprint = Some(given);
+        self.put(checked, |job, fingerprint| job.spec.fingerprint = Some(fingerprint))
     }
 
     /// What a repeat with the same key gets.
@@ -146,14 +171,14 @@ impl<Q> JobBuilder<Q> {
     }
 
     pub(crate) fn bind(self, bound_for: Bound) -> Add {
-        JobBuilder { job: self.job, mistake: self.mistake, bound_for }
+        JobBuilder { job: self.job, fingerprint: self.fingerprint, mistake: self.mistake, bound_for }
     }
 
     /// The job, checked.
-    pub(crate) fn finish(self, wants: Wants) -> Result<onefold_core::NewJob, Invalid> {
+    pub(crate) fn finish(self, wants: Wants) -> Result<ToAdd, Invalid> {
         match self.mistake {
             Some(mistake) => Err(mistake),
-            None => check::finish(self.job, wants),
+            None => Ok(ToAdd { job: check::finish(self.job, wants)?, fingerprint: self.fingerprint }),
         }
     }
 
@@ -192,7 +217,7 @@ impl IntoFuture for Add {
 #[must_use = "the jobs are added when this is awaited"]
 pub struct AddMany {
     pub(crate) bound: Bound,
-    pub(crate) jobs: Vec<Result<onefold_core::NewJob, Invalid>>,
+    pub(crate) jobs: Vec<Result<ToAdd, Invalid>>,
     pub(crate) atomic: bool,
 }
 

@@ -1,12 +1,9 @@
-//! What is checked before anything is sent, so that a mistake is told where it was made and an
-//! embedded store takes nothing a server would refuse.
+//! The core's rules about jobs and queues, told as mistakes of the caller before anything is sent.
 
 use std::ops::RangeInclusive;
 
-use onefold_core::canonical::{CanonicalError, CanonicalErrorKind, validate};
-use onefold_core::{
-    Backoff, Fingerprint, FingerprintInput, JobSpec, NewJob, Payload, PayloadForm, QueuePatch, limits,
-};
+use onefold_core::canonical::{CanonicalError, CanonicalErrorKind};
+use onefold_core::{JobEdit, NewJob, NotAllowed, QueuePatch, check_labels, check_number};
 
 use crate::{ErrorCode, Invalid};
 
@@ -21,118 +18,30 @@ pub(crate) struct Wants {
 
 /// Checks a job and gives it the fingerprint its key needs.
 pub(crate) fn finish(mut job: NewJob, wants: Wants) -> Result<NewJob, Invalid> {
-    let spec = &job.spec;
-    at_most(ErrorCode::InvalidField, "labels", spec.labels.len(), limits::LABELS_MAX)?;
-    check_headers(&spec.headers)?;
-    check_media_type(&spec.payload)?;
-    check_size(ErrorCode::PayloadTooLarge, "the payload", spec.payload.len(), wants.payload_bytes_max)?;
-    if spec.timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return Err(Invalid::coded(ErrorCode::InvalidDuration, "timeout", "must be more than 0"));
-    }
-    if let Some(backoff) = &spec.backoff {
-        check_backoff(backoff)?;
-    }
-    if wants.fingerprints && spec.key.is_some() {
-        job.spec.fingerprint = Some(fingerprint(spec)?);
+    job.spec.check(wants.payload_bytes_max).map_err(|why| not_allowed(what(&why), why))?;
+    if wants.fingerprints {
+        job.spec.read_payload().map_err(not_json)?;
     } else {
-        check_json(&spec.payload)?;
+        job.spec.payload.validate().map_err(not_json)?;
     }
     Ok(job)
 }
 
-fn check_headers(headers: &[(String, String)]) -> Result<(), Invalid> {
-    let wrong = |rule: &str| Err(Invalid::coded(ErrorCode::InvalidHeader, "a header", rule));
-    at_most(ErrorCode::InvalidHeader, "headers", headers.len(), limits::HEADERS_MAX)?;
-    for (place, (name, value)) in headers.iter().enumerate() {
-        let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(of_name) {
-            return wrong("has a name made of letters, digits and !#$%&'*+-.^_`|~");
-        }
-        if value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control()) {
-            return wrong("has a value without control characters");
-        }
-        if headers.iter().take(place).any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
-            return wrong("must not be given twice, nor two that differ in case only");
-        }
-        check_size(ErrorCode::InvalidHeader, "a header", name.len() + value.len(), limits::HEADER_BYTES_MAX)?;
-    }
-    Ok(())
-}
-
-fn check_media_type(payload: &Payload) -> Result<(), Invalid> {
-    let Payload::Raw { content_type, .. } = payload else { return Ok(()) };
-    let printable = content_type.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if printable && content_type.trim() == content_type && (1..=255).contains(&content_type.len()) {
-        return Ok(());
-    }
-    Err(Invalid::value("a media type", "is 1 to 255 ASCII characters, like image/png"))
-}
-
-fn check_json(payload: &Payload) -> Result<(), Invalid> {
-    match payload {
-        Payload::Json(text) => validate(text, limits::JSON_DEPTH_MAX).map_err(not_json),
-        Payload::Absent | Payload::Raw { .. } => Ok(()),
-    }
-}
-
-fn not_json(error: CanonicalError) -> Invalid {
-    let code = match error.kind {
-        CanonicalErrorKind::NotUtf8 => ErrorCode::InvalidUtf8,
-        CanonicalErrorKind::DuplicateName => ErrorCode::DuplicateMember,
-        CanonicalErrorKind::TooDeep { .. } => ErrorCode::NestingTooDeep,
-        _ => ErrorCode::InvalidJson,
-    };
-    Invalid::coded(code, "the payload", format!("cannot be taken: {error}"))
-}
-
-fn fingerprint(spec: &JobSpec) -> Result<Fingerprint, Invalid> {
-    let (content_type, payload) = match &spec.payload {
-        Payload::Absent => (None, PayloadForm::Absent),
-        Payload::Json(text) => (None, PayloadForm::Json(text)),
-        Payload::Raw { bytes, content_type } => (Some(content_type.as_str()), PayloadForm::Raw(bytes)),
-    };
-    let kind = spec.kind.as_ref().map(onefold_core::Kind::as_str);
-    let input = FingerprintInput { kind, content_type, payload, target_method: None, target_url: None };
-    Fingerprint::compute(input).map_err(not_json)
-}
-
-fn check_backoff(backoff: &Backoff) -> Result<(), Invalid> {
-    match backoff {
-        Backoff::List(waits) if waits.is_empty() => {
-            Err(Invalid::coded(ErrorCode::InvalidBackoff, "a backoff list", "must have at least one wait"))
-        }
-        Backoff::List(waits) => {
-            let what = "waits of a backoff list";
-            at_most(ErrorCode::InvalidBackoff, what, waits.len(), limits::BACKOFF_LIST_MAX)
-        }
-        Backoff::Exponential { base, max } if base.is_zero() || max < base => {
-            let rule = "needs a base above 0 and a max not below it";
-            Err(Invalid::coded(ErrorCode::InvalidBackoff, "an exponential backoff", rule))
-        }
-        Backoff::Exponential { .. } | Backoff::Fixed(_) => Ok(()),
-    }
+/// Checks a change of a job.
+pub(crate) fn edit(edit: &JobEdit) -> Result<(), Invalid> {
+    let labels = edit.labels.as_ref().map_or(Ok(()), |labels| check_labels(labels.len()));
+    labels.map_err(|why| not_allowed("labels", why))
 }
 
 /// Checks the settings of a queue.
 pub(crate) fn queue_patch(patch: &QueuePatch) -> Result<(), Invalid> {
-    if let Some(Some(concurrency)) = patch.concurrency {
-        range("concurrency", concurrency, 1..=limits::CONCURRENCY_MAX)?;
-    }
-    if let Some(Some(attempts)) = patch.max_attempts {
-        range("max_attempts", attempts, 1..=limits::MAX_ATTEMPTS_MAX)?;
-    }
-    if let Some(Some(backoff)) = &patch.backoff {
-        check_backoff(backoff)?;
-    }
-    Ok(())
+    patch.check().map_err(|(setting, why)| not_allowed(setting, why))
 }
 
 /// Checks that a number lies where it must.
 pub(crate) fn range(what: &'static str, value: u32, allowed: RangeInclusive<u32>) -> Result<u32, Invalid> {
-    if allowed.contains(&value) {
-        return Ok(value);
-    }
-    Err(Invalid::value(what, format!("must be {} to {}, not {value}", allowed.start(), allowed.end())))
+    check_number(value, allowed).map_err(|why| not_allowed(what, why))?;
+    Ok(value)
 }
 
 /// Checks that there are not too many.
@@ -156,64 +65,78 @@ pub(crate) fn check_size(
     Err(Invalid::coded(code, what, format!("has {size} bytes; at most {max} are allowed")))
 }
 
+/// The option of a job a rule is about.
+fn what(why: &NotAllowed) -> &'static str {
+    match why {
+        NotAllowed::Labels => "labels",
+        NotAllowed::Header(_) => "a header",
+        NotAllowed::MediaType => "a media type",
+        NotAllowed::PayloadTooLarge { .. } | NotAllowed::Json(_) => "the payload",
+        NotAllowed::Timeout => "timeout",
+        NotAllowed::Backoff(_) => "backoff",
+        NotAllowed::OnlyReplace { option } => option,
+        NotAllowed::Number { .. } => "a number",
+    }
+}
+
+fn not_allowed(what: &'static str, why: NotAllowed) -> Invalid {
+    let code = match why {
+        NotAllowed::Labels | NotAllowed::MediaType | NotAllowed::Number { .. } => ErrorCode::InvalidField,
+        NotAllowed::Header(_) => ErrorCode::InvalidHeader,
+        NotAllowed::PayloadTooLarge { .. } => ErrorCode::PayloadTooLarge,
+        NotAllowed::Json(error) => return not_json(error),
+        NotAllowed::Timeout => ErrorCode::InvalidDuration,
+        NotAllowed::Backoff(_) => ErrorCode::InvalidBackoff,
+        NotAllowed::OnlyReplace { .. } => ErrorCode::ConflictingFields,
+    };
+    Invalid::coded(code, what, format!("is not allowed: {why}"))
+}
+
+fn not_json(error: CanonicalError) -> Invalid {
+    let code = match error.kind {
+        CanonicalErrorKind::NotUtf8 => ErrorCode::InvalidUtf8,
+        CanonicalErrorKind::DuplicateName => ErrorCode::DuplicateMember,
+        CanonicalErrorKind::TooDeep { .. } => ErrorCode::NestingTooDeep,
+        _ => ErrorCode::InvalidJson,
+    };
+    Invalid::coded(code, "the payload", format!("cannot be taken: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use onefold_core::{DurationMs, Key};
+    use onefold_core::{Backoff, DurationMs, Key, Payload, limits};
 
-    fn job(change: impl FnOnce(&mut NewJob)) -> Result<NewJob, Invalid> {
+    fn code(change: impl FnOnce(&mut NewJob)) -> Option<ErrorCode> {
         let mut job = NewJob::default();
         change(&mut job);
-        finish(job, Wants { payload_bytes_max: 1000, fingerprints: true })
-    }
-
-    fn code(refused: Result<NewJob, Invalid>) -> ErrorCode {
-        match refused {
-            Err(Invalid::Value { code, .. }) => code,
-            other => panic!("{other:?}"),
+        match finish(job, Wants { payload_bytes_max: 1000, fingerprints: true }) {
+            Ok(_) => None,
+            Err(Invalid::Value { code, .. }) => Some(code),
+            Err(other) => panic!("{other:?}"),
         }
     }
 
+    /// The rules themselves are tested where they stand, in the core.
     #[test]
-    fn limits_hold_at_and_above() {
-        let headers = |count| (0..count).map(|n| (format!("a{n}"), "b".to_owned())).collect();
-        assert!(job(|job| job.spec.headers = headers(limits::HEADERS_MAX)).is_ok());
-        let many = job(|job| job.spec.headers = headers(limits::HEADERS_MAX + 1));
-        assert_eq!(code(many), ErrorCode::InvalidHeader);
-        let header = |size: usize| vec![("a".to_owned(), "b".repeat(size - 1))];
-        assert!(job(|job| job.spec.headers = header(limits::HEADER_BYTES_MAX)).is_ok());
-        let large = job(|job| job.spec.headers = header(limits::HEADER_BYTES_MAX + 1));
-        assert_eq!(code(large), ErrorCode::InvalidHeader);
-        let labels = |count| vec![onefold_core::Label::new("l").unwrap(); count];
-        assert!(job(|job| job.spec.labels = labels(limits::LABELS_MAX)).is_ok());
-        assert!(job(|job| job.spec.labels = labels(limits::LABELS_MAX + 1)).is_err());
-        let payload = |size| Payload::Raw { bytes: vec![0; size].into(), content_type: "a/b".to_owned() };
-        assert!(job(|job| job.spec.payload = payload(1000)).is_ok());
-        assert_eq!(code(job(|job| job.spec.payload = payload(1001))), ErrorCode::PayloadTooLarge);
-        assert!(job(|job| job.spec.timeout = Some(DurationMs::from_ms(1))).is_ok());
-        assert!(job(|job| job.spec.timeout = Some(DurationMs::ZERO)).is_err());
-        let waits = |count| Backoff::List(vec![DurationMs::ZERO; count]);
-        assert!(job(|job| job.spec.backoff = Some(waits(limits::BACKOFF_LIST_MAX))).is_ok());
-        for count in [0, limits::BACKOFF_LIST_MAX + 1] {
-            assert!(job(|job| job.spec.backoff = Some(waits(count))).is_err());
-        }
-    }
-
-    #[test]
-    fn headers_are_what_http_can_carry() {
-        let with = |headers: &[(&str, &str)]| {
-            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-            job(|job| job.spec.headers = headers.iter().map(owned).collect())
+    fn every_rule_of_the_core_is_asked_and_has_the_server_s_code() {
+        let raw = |size, content_type: &str| Payload::Raw {
+            bytes: vec![0; size].into(),
+            content_type: content_type.to_owned(),
         };
-        assert!(with(&[("Lang", "en\tde"), ("X-Ä".trim_end_matches('Ä'), "ä")]).is_ok());
-        for wrong in [&[("", "a")][..], &[("a b", "a")], &[("a", "b\r\nc: d")], &[("A", "1"), ("a", "2")]] {
-            assert_eq!(code(with(wrong)), ErrorCode::InvalidHeader, "{wrong:?}");
-        }
-        let typed = |text: &str| Payload::Raw { bytes: Default::default(), content_type: text.to_owned() };
-        assert!(job(|job| job.spec.payload = typed("image/png")).is_ok());
-        for wrong in ["", " image/png", "image/\n"] {
-            assert_eq!(code(job(|job| job.spec.payload = typed(wrong))), ErrorCode::InvalidField);
-        }
+        let labels = vec![onefold_core::Label::new("l").unwrap(); limits::LABELS_MAX + 1];
+        assert_eq!(code(|job| job.spec.labels = labels), Some(ErrorCode::InvalidField));
+        let header = vec![("a b".to_owned(), String::new())];
+        assert_eq!(code(|job| job.spec.headers = header), Some(ErrorCode::InvalidHeader));
+        assert_eq!(code(|job| job.spec.payload = raw(1000, "a/b")), None);
+        assert_eq!(code(|job| job.spec.payload = raw(1001, "a/b")), Some(ErrorCode::PayloadTooLarge));
+        assert_eq!(code(|job| job.spec.payload = raw(1, " ")), Some(ErrorCode::InvalidField));
+        assert_eq!(code(|job| job.spec.timeout = Some(DurationMs::ZERO)), Some(ErrorCode::InvalidDuration));
+        let none = Some(Backoff::List(Vec::new()));
+        assert_eq!(code(|job| job.spec.backoff = none), Some(ErrorCode::InvalidBackoff));
+        assert_eq!(code(|job| job.spec.dedup.version = Some(1)), Some(ErrorCode::ConflictingFields));
+        let patch = QueuePatch { concurrency: Some(Some(0)), ..QueuePatch::default() };
+        assert!(queue_patch(&patch).is_err());
     }
 
     #[test]
@@ -225,21 +148,9 @@ mod tests {
                 (&"[".repeat(limits::JSON_DEPTH_MAX + 1), ErrorCode::NestingTooDeep),
             ] {
                 let payload = Payload::Json(bytes::Bytes::copy_from_slice(text.as_bytes()));
-                let refused = job(|job| (job.spec.payload, job.spec.key) = (payload, key.clone()));
-                assert_eq!(code(refused), expected, "{text}");
+                let refused = code(|job| (job.spec.payload, job.spec.key) = (payload, key.clone()));
+                assert_eq!(refused, Some(expected), "{text}");
             }
         }
-    }
-
-    #[test]
-    fn a_key_brings_a_fingerprint_and_spelling_does_not_matter() {
-        let of = |text: &'static str| {
-            let (payload, key) = (Payload::Json(text.into()), Some(Key::new("k").unwrap()));
-            job(|job| (job.spec.payload, job.spec.key) = (payload, key)).unwrap().spec.fingerprint
-        };
-        assert!(of("{}").is_some());
-        assert_eq!(of(r#"{"a":1, "b":2}"#), of(r#"{"b":2,"a":1}"#));
-        assert_ne!(of("1"), of("1.0"));
-        assert_eq!(job(|_| ()).unwrap().spec.fingerprint, None);
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use onefold_core::reference::ReferenceEngine;
-use onefold_core::{Clock, Engine, Entropy, Group, JobId, Key, Kind, Label, QueueName, State, limits};
+use onefold_core::{
+    Clock, Engine, Entropy, Group, JobEdit, JobId, Key, Kind, Label, QueueName, State, limits,
+};
 use onefold_runtime::{Runtime, SystemEntropy, TokioClock};
 use serde::de::DeserializeOwned;
 
@@ -185,6 +187,23 @@ impl Onefold {
         self.inner.backend.retry(id, true).await
     }
 
+    /// Changes the time, the priority or the labels of a job that has not started, when awaited.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), onefold::Error> {
+    /// # use std::time::{Duration, SystemTime};
+    /// # let onefold = onefold::Onefold::in_memory();
+    /// let added = onefold.queue("reports").add(7).delay(Duration::from_secs(3600)).await?;
+    /// let job = onefold.edit(added.id).run_at(SystemTime::now()).priority(-1).labels(["urgent"]).await?;
+    /// assert_eq!((job.priority, job.labels), (-1, vec!["urgent".to_owned()]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn edit(&self, id: JobId) -> Edit {
+        Edit { backend: Arc::clone(&self.inner.backend), id, edit: JobEdit::default(), mistake: None }
+    }
+
     /// Deletes a finished job; its key stays held for the rest of its window.
     ///
     /// # Errors
@@ -215,6 +234,68 @@ impl Onefold {
 impl fmt::Debug for Onefold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Onefold").field("runtime", &self.inner.runtime).finish_non_exhaustive()
+    }
+}
+
+/// Changes a job that has not started when awaited; what is not given stays as it is. Gives the job.
+///
+/// Refused with `job-not-found`, and with `job-started` once the job was handed out or is finished.
+#[must_use = "nothing happens until this is awaited"]
+pub struct Edit {
+    backend: Arc<dyn Backend>,
+    id: JobId,
+    edit: JobEdit,
+    mistake: Option<Invalid>,
+}
+
+impl Edit {
+    /// Runs it at this time instead; at once if that has passed.
+    pub fn run_at(self, time: SystemTime) -> Edit {
+        self.put(to_timestamp("run_at", time), |edit, time| edit.run_at = Some(time))
+    }
+
+    /// Lower runs first.
+    pub fn priority(mut self, priority: i16) -> Edit {
+        self.edit.priority = Some(priority);
+        self
+    }
+
+    /// These labels instead of those it has; up to 16, of 1 to 64 characters.
+    pub fn labels<L: AsRef<str>>(self, labels: impl IntoIterator<Item = L>) -> Edit {
+        let labels = labels.into_iter().map(Label::new).collect::<Result<Vec<_>, _>>();
+        self.put(labels, |edit, labels| edit.labels = Some(labels))
+    }
+
+    /// Puts a checked value in its place; of several mistakes the first is told.
+    fn put<V, E: Into<Invalid>>(mut self, value: Result<V, E>, put: impl FnOnce(&mut JobEdit, V)) -> Edit {
+        match value {
+            Ok(value) => put(&mut self.edit, value),
+            Err(mistake) => {
+                self.mistake.get_or_insert(mistake.into());
+            }
+        }
+        self
+    }
+}
+
+impl IntoFuture for Edit {
+    type Output = Result<JobView, Error>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            if let Some(mistake) = self.mistake {
+                return Err(mistake.into());
+            }
+            check::edit(&self.edit)?;
+            self.backend.edit(self.id, self.edit).await
+        })
+    }
+}
+
+impl fmt::Debug for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Edit").field("id", &self.id).field("edit", &self.edit).finish_non_exhaustive()
     }
 }
 

@@ -17,7 +17,7 @@ mod view;
 mod worker;
 
 pub use add::{Add, AddMany, Bound, BoxFuture, JobBuilder, NewJob};
-pub use client::{List, Onefold};
+pub use client::{Edit, List, Onefold};
 pub use dedup::Dedup;
 pub use error::{Error, ErrorCode, Invalid};
 pub use onefold_core::{

@@ -69,6 +69,36 @@ impl<T> Queue<T> {
         self.backend().set_queue(self.name()?, patch).await
     }
 
+    /// Deletes the queue and its finished jobs, with the keys they hold. Gives the number of jobs.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), onefold::Error> {
+    /// # let onefold = onefold::Onefold::in_memory();
+    /// let tests = onefold.queue("tests");
+    /// let job = tests.add(7).await?;
+    /// assert_eq!(tests.delete().await.unwrap_err().code(), "queue-not-empty");
+    /// onefold.cancel(job.id).await?;
+    /// assert_eq!(tests.delete().await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `queue-not-found`, `queue-not-empty`, and the store's.
+    pub async fn delete(&self) -> Result<u64, Error> {
+        self.backend().delete_queue(self.name()?, false).await
+    }
+
+    /// Like [`Queue::delete`], also with jobs that are not finished: they are never run, and whoever holds one loses
+    /// its lease.
+    ///
+    /// # Errors
+    /// `queue-not-found`, and the store's.
+    pub async fn delete_by_force(&self) -> Result<u64, Error> {
+        self.backend().delete_queue(self.name()?, true).await
+    }
+
     /// Its settings and counts; `None` if there is no such queue.
     ///
     /// # Errors

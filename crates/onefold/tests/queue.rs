@@ -188,6 +188,12 @@ async fn mistakes_are_told_with_their_codes() {
         (job().timeout(Duration::ZERO), "invalid-duration"),
         (job().dedup(Dedup::new().window(Duration::MAX)), "invalid-duration"),
         (job().backoff(Backoff::List(vec![])), "invalid-backoff"),
+        (job().fingerprint(""), "invalid-fingerprint"),
+        (job().fingerprint("f".repeat(256)), "invalid-fingerprint"),
+        (job().dedup(Dedup::new().version(7)), "conflicting-fields"),
+        (job().dedup(Dedup::new().reject().max_delay(SECOND)), "conflicting-fields"),
+        (job().header("a b", ""), "invalid-header"),
+        ((0..17).fold(job(), |job, _| job.label("l")), "invalid-field"),
         (job().traceparent("00-1-2"), "invalid-field"),
         (queue.add(RawPayload::json("{")), "invalid-json"),
         (queue.add(RawPayload::json(r#"{"a":1,"a":1}"#)), "duplicate-member"),
@@ -203,6 +209,65 @@ async fn mistakes_are_told_with_their_codes() {
     let unserializable = onefold.queue::<std::collections::BTreeMap<Vec<u8>, u8>>("q");
     let refused = unserializable.add([(vec![1], 1)].into()).await;
     assert!(matches!(refused, Err(Error::Invalid(Invalid::Unserializable(_)))));
+}
+
+/// A fingerprint of the caller's own stands for the content; none is needed, and a key without one keeps the content's.
+#[tokio::test(start_paused = true)]
+async fn an_own_fingerprint_stands_for_the_content() {
+    let onefold = Onefold::in_memory();
+    let queue = onefold.queue::<Email>("q");
+    let add = |to: &str, version: &str| queue.add(email(to)).key("k").fingerprint(version);
+    let first = add("ada@example.com", "v1").await.unwrap();
+    assert_eq!(add("eve@example.com", "v1").await.unwrap().id, first.id);
+    let reused = Err(Error::Refused(Refusal::KeyReused { existing: first.id }));
+    assert_eq!(add("ada@example.com", "v2").await, reused);
+    assert_eq!(queue.add(email("ada@example.com")).key("k").await, reused, "computed is never given");
+    assert_eq!(onefold.get(first.id).await.unwrap().unwrap().duplicates, 1);
+    let many =
+        queue.add_many([NewJob::new(email("bob@example.com")).key("k").fingerprint("v1")]).await.unwrap();
+    assert_eq!(many[0].as_ref().unwrap().id, first.id);
+}
+
+/// What is given changes, the rest stays; a job that has started stays as it is.
+#[tokio::test(start_paused = true)]
+async fn jobs_that_have_not_started_are_edited() {
+    let onefold = Onefold::in_memory();
+    let added = onefold.queue::<u64>("q").add(1).delay(SECOND * 60).priority(3).label("a").await.unwrap();
+    let edit = || onefold.edit(added.id);
+    let job = edit().priority(-7).await.unwrap();
+    assert_eq!((job.priority, &*job.labels, job.run_at), (-7, &["a".to_owned()][..], added.run_at.unwrap()));
+    let job = edit().labels(["b", "c"]).run_at(UNIX_EPOCH).await.unwrap();
+    assert_eq!(
+        (job.state, job.priority, &*job.labels),
+        (State::Available, -7, &["b".to_owned(), "c".to_owned()][..])
+    );
+    assert_eq!(edit().labels([""; 0]).await.unwrap().labels, [""; 0]);
+    assert_eq!(edit().labels([""]).await.unwrap_err().code(), "invalid-field");
+    assert_eq!(edit().labels(["l"; 17]).await.unwrap_err().code(), "invalid-field");
+    work(&onefold, added.id, State::Completed, || Ok(())).await;
+    assert_eq!(
+        edit().priority(0).await,
+        Err(Error::Refused(Refusal::JobStarted { state: State::Completed }))
+    );
+    assert_eq!(onefold.get(added.id).await.unwrap().unwrap().priority, -7);
+    let unknown: JobId = "job_01a1fe047dc070008000000000000009".parse().unwrap();
+    assert_eq!(onefold.edit(unknown).priority(0).await, Err(Error::Refused(Refusal::JobNotFound)));
+}
+
+/// A queue goes with its jobs and keys; with unfinished ones by force only.
+#[tokio::test(start_paused = true)]
+async fn queues_are_deleted() {
+    let onefold = Onefold::in_memory();
+    let queue = onefold.queue::<u64>("q");
+    assert_eq!(queue.delete().await, Err(Error::Refused(Refusal::QueueNotFound)));
+    let first = queue.add_unique("k", 1).await.unwrap();
+    queue.add(2).await.unwrap();
+    onefold.cancel(first.id).await.unwrap();
+    assert_eq!(queue.delete().await, Err(Error::Refused(Refusal::QueueNotEmpty { unfinished: 1 })));
+    assert_eq!(queue.delete_by_force().await, Ok(2));
+    assert_eq!((queue.info().await, onefold.get(first.id).await), (Ok(None), Ok(None)));
+    assert!(!queue.add_unique("k", 1).await.unwrap().duplicate, "the key went with the queue");
+    assert_eq!(onefold.queue::<u64>("").delete().await.unwrap_err().code(), "invalid-queue-name");
 }
 
 /// A time that has passed means now; one to come is waited for.

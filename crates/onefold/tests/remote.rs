@@ -179,6 +179,38 @@ async fn a_remote_store_answers_as_an_embedded_one() {
     assert_eq!(queue.release_key("ключ/1?&").await.unwrap().unwrap().job, first.id);
 }
 
+/// Own fingerprints, edits and the end of a queue are the same over the network as in this process.
+#[tokio::test]
+async fn a_remote_store_is_changed_as_an_embedded_one() {
+    let (server, remote) = Server::plain().await;
+    let inside = server.inside();
+    let (queue, same) = (remote.queue::<u64>("q"), inside.queue::<u64>("q"));
+    let first = queue.add(1).key("k").fingerprint("v1").delay(SECOND * 500).await.unwrap();
+    for store in [&queue, &same] {
+        assert_eq!(store.add(2).key("k").fingerprint("v1").await.unwrap().id, first.id);
+        let other = store.add(1).key("k").fingerprint("v2").await;
+        assert_eq!(other, Err(Error::Refused(Refusal::KeyReused { existing: first.id })));
+    }
+    let many = queue.add_many([NewJob::new(3).key("k").fingerprint("v1")]).await.unwrap();
+    assert_eq!(many[0].as_ref().unwrap().id, first.id);
+
+    let later = SystemTime::UNIX_EPOCH + SECOND * 4_000_000_000;
+    let edited = remote.edit(first.id).run_at(later).priority(-7).labels(["ä", "b"]).await.unwrap();
+    assert_eq!(Some(&edited), inside.get(first.id).await.unwrap().as_ref());
+    assert_eq!((edited.priority, edited.run_at.as_unix_ms()), (-7, 4_000_000_000_000));
+    assert_eq!(edited.labels, ["ä", "b"]);
+    assert_eq!(remote.edit(first.id).labels([""; 0]).await.unwrap().labels, [""; 0]);
+    remote.cancel(first.id).await.unwrap();
+    let started = remote.edit(first.id).priority(0).await;
+    assert_eq!(started, Err(Error::Refused(Refusal::JobStarted { state: State::Cancelled })));
+
+    let second = queue.add(1).await.unwrap();
+    assert_eq!(queue.delete().await, Err(Error::Refused(Refusal::QueueNotEmpty { unfinished: 1 })));
+    assert_eq!(queue.delete_by_force().await, Ok(2));
+    assert_eq!(inside.get(second.id).await, Ok(None));
+    assert_eq!(queue.delete().await, Err(Error::Refused(Refusal::QueueNotFound)));
+}
+
 /// Many jobs go in few requests, each with its own outcome; atomic ones all or none.
 #[tokio::test]
 async fn many_jobs_have_an_outcome_each() {

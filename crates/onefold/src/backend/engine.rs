@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use onefold_core::{
-    AddParams, Added, BoxFuture, Clock, DurationMs, Engine, Job, JobId, JobSpec, JobStatus, Key, LeaseParams,
-    LeasedJob, ListParams, NewJob, QueueName, QueuePatch, RedriveParams, Refusal, Seq, SettleOp, Settled,
-    State, Timestamp, limits,
+    AddParams, Added, BoxFuture, Clock, DurationMs, Engine, Job, JobEdit, JobId, JobSpec, JobStatus, Key,
+    LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, RedriveParams, Refusal, Seq, SettleOp,
+    Settled, State, Timestamp, limits,
 };
 
-use super::{Backend, JobResult, Leased, Outcome};
+use super::{Backend, JobResult, Leased, Outcome, ToAdd};
 use crate::check::Wants;
 use crate::time::to_std;
 use crate::view::{AttemptView, JobList, JobView, KeyView, ListQuery, QueueView, RedriveQuery, Redriven};
@@ -63,8 +63,8 @@ impl Backend for EngineBackend {
         Wants { payload_bytes_max: limits::PAYLOAD_BYTES_DEFAULT, fingerprints: true }
     }
 
-    fn add(&self, queue: QueueName, job: NewJob) -> BoxFuture<'_, Outcome<Added>> {
-        let adding = self.engine.add(AddParams { queue, jobs: vec![job], atomic: false });
+    fn add(&self, queue: QueueName, job: ToAdd) -> BoxFuture<'_, Outcome<Added>> {
+        let adding = self.engine.add(AddParams { queue, jobs: vec![job.job], atomic: false });
         Box::pin(async {
             let added = adding.await?.pop().unwrap_or(Err(Refusal::JobNotFound));
             Ok(added?)
@@ -74,11 +74,12 @@ impl Backend for EngineBackend {
     fn add_many(
         &self,
         queue: QueueName,
-        mut jobs: Vec<NewJob>,
+        jobs: Vec<ToAdd>,
         atomic: bool,
     ) -> BoxFuture<'_, Outcome<Vec<Outcome<Added>>>> {
         Box::pin(async move {
             let mut added = Vec::with_capacity(jobs.len());
+            let mut jobs: Vec<_> = jobs.into_iter().map(|job| job.job).collect();
             while !jobs.is_empty() {
                 let rest = jobs.split_off(jobs.len().min(limits::ADD_JOBS_MAX));
                 let params = AddParams { queue: queue.clone(), jobs, atomic };
@@ -125,6 +126,10 @@ impl Backend for EngineBackend {
         Box::pin(async move { Ok(job_view(self.engine.retry(id, accept_duplicates).await??)) })
     }
 
+    fn edit(&self, id: JobId, edit: JobEdit) -> BoxFuture<'_, Outcome<JobView>> {
+        Box::pin(async move { Ok(job_view(self.engine.edit(id, edit).await??)) })
+    }
+
     fn delete(&self, id: JobId) -> BoxFuture<'_, Outcome<JobView>> {
         Box::pin(async move { Ok(job_view(self.engine.delete(id).await??)) })
     }
@@ -169,6 +174,10 @@ impl Backend for EngineBackend {
 
     fn set_queue(&self, name: QueueName, patch: QueuePatch) -> BoxFuture<'_, Outcome<QueueView>> {
         Box::pin(async move { Ok(self.queue_view(self.engine.set_queue(name, patch).await?)) })
+    }
+
+    fn delete_queue(&self, name: QueueName, force: bool) -> BoxFuture<'_, Outcome<u64>> {
+        Box::pin(async move { Ok(self.engine.delete_queue(name, force).await??.jobs) })
     }
 
     fn key(&self, queue: QueueName, key: Key) -> BoxFuture<'_, Outcome<Option<KeyView>>> {

@@ -6,7 +6,7 @@ mod remote;
 
 use bytes::Bytes;
 use onefold_core::{
-    Added, BoxFuture, DurationMs, FencingToken, Group, JobId, Key, Kind, Label, LeaseParams, NewJob,
+    Added, BoxFuture, DurationMs, FencingToken, Group, JobEdit, JobId, Key, Kind, Label, LeaseParams, NewJob,
     QueueName, QueuePatch, SettleOp, Settled, State, Timestamp, TraceParent,
 };
 
@@ -28,13 +28,13 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn wants(&self) -> Wants;
 
     /// Adds one job; concurrent calls share a round trip or a commit.
-    fn add(&self, queue: QueueName, job: NewJob) -> BoxFuture<'_, Outcome<Added>>;
+    fn add(&self, queue: QueueName, job: ToAdd) -> BoxFuture<'_, Outcome<Added>>;
 
     /// Adds jobs, all or none if `atomic`.
     fn add_many(
         &self,
         queue: QueueName,
-        jobs: Vec<NewJob>,
+        jobs: Vec<ToAdd>,
         atomic: bool,
     ) -> BoxFuture<'_, Outcome<Vec<Outcome<Added>>>>;
 
@@ -60,6 +60,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Makes a finished or retrying job run again.
     fn retry(&self, id: JobId, accept_duplicates: bool) -> BoxFuture<'_, Outcome<JobView>>;
 
+    /// Changes a job that has not started.
+    fn edit(&self, id: JobId, edit: JobEdit) -> BoxFuture<'_, Outcome<JobView>>;
+
     /// Deletes a finished job.
     fn delete(&self, id: JobId) -> BoxFuture<'_, Outcome<JobView>>;
 
@@ -78,11 +81,22 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Makes or changes a queue.
     fn set_queue(&self, name: QueueName, patch: QueuePatch) -> BoxFuture<'_, Outcome<QueueView>>;
 
+    /// Deletes a queue with its jobs and keys, with unfinished jobs only by force. Gives the number of jobs.
+    fn delete_queue(&self, name: QueueName, force: bool) -> BoxFuture<'_, Outcome<u64>>;
+
     /// Who holds a key.
     fn key(&self, queue: QueueName, key: Key) -> BoxFuture<'_, Outcome<Option<KeyView>>>;
 
     /// Frees a key.
     fn release_key(&self, queue: QueueName, key: Key) -> BoxFuture<'_, Outcome<Option<KeyView>>>;
+}
+
+/// A job to add, checked.
+#[derive(Debug)]
+pub(crate) struct ToAdd {
+    pub(crate) job: NewJob,
+    /// The fingerprint of the caller's own, as it was given: a server hashes it itself.
+    pub(crate) fingerprint: Option<String>,
 }
 
 /// A job under lease, as a worker needs it.

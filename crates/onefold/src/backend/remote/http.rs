@@ -69,6 +69,10 @@ impl Call {
         Call { method: Method::POST, body: Some(body.into()), ..Call::get(path) }
     }
 
+    pub(super) fn patch(path: impl Into<String>, body: impl Into<Bytes>) -> Call {
+        Call { method: Method::PATCH, ..Call::post(path, body) }
+    }
+
     pub(super) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Call {
         Call { method: Method::PUT, ..Call::post(path, body) }
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::http::StatusCode;
 use bytes::Bytes;
 use onefold_core::{
-    Added, BoxFuture, DurationMs, JobId, Key, LeaseParams, NewJob, QueueName, QueuePatch, Refusal, SettleOp,
+    Added, BoxFuture, DurationMs, JobEdit, JobId, Key, LeaseParams, QueueName, QueuePatch, Refusal, SettleOp,
     Settled, limits,
 };
 use onefold_wire as wire;
@@ -21,7 +21,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use self::http::{Call, Http};
-use super::{Backend, JobResult, Leased, Outcome};
+use super::{Backend, JobResult, Leased, Outcome, ToAdd};
 use crate::check::Wants;
 use crate::time::to_std;
 use crate::view::{JobList, JobView, KeyView, ListQuery, QueueView, RedriveQuery, Redriven};
@@ -144,7 +144,7 @@ impl Backend for RemoteBackend {
         Wants { payload_bytes_max: limits::PAYLOAD_BYTES_MAX, fingerprints: false }
     }
 
-    fn add(&self, queue: QueueName, job: NewJob) -> BoxFuture<'_, Outcome<Added>> {
+    fn add(&self, queue: QueueName, job: ToAdd) -> BoxFuture<'_, Outcome<Added>> {
         Box::pin(async move {
             let job = write::new_job(&job)?;
             let path = queue_path(&queue, "/jobs");
@@ -155,7 +155,7 @@ impl Backend for RemoteBackend {
     fn add_many(
         &self,
         queue: QueueName,
-        jobs: Vec<NewJob>,
+        jobs: Vec<ToAdd>,
         atomic: bool,
     ) -> BoxFuture<'_, Outcome<Vec<Outcome<Added>>>> {
         Box::pin(async move {
@@ -245,6 +245,13 @@ impl Backend for RemoteBackend {
         })
     }
 
+    fn edit(&self, id: JobId, edit: JobEdit) -> BoxFuture<'_, Outcome<JobView>> {
+        Box::pin(async move {
+            let request = text(&write::job_edit(&edit))?;
+            self.remote.job(Call::patch(job_path(id, ""), request)).await
+        })
+    }
+
     fn delete(&self, id: JobId) -> BoxFuture<'_, Outcome<JobView>> {
         Box::pin(self.remote.job(Call::delete(job_path(id, ""))))
     }
@@ -287,6 +294,14 @@ impl Backend for RemoteBackend {
             let request = text(&write::queue_patch(&patch))?;
             let body = self.remote.body(Call::put(queue_path(&name, ""), request)).await?;
             read::queue(&parse(&body)?)
+        })
+    }
+
+    fn delete_queue(&self, name: QueueName, force: bool) -> BoxFuture<'_, Outcome<u64>> {
+        Box::pin(async move {
+            let path = queue_path(&name, if force { "?force=true" } else { "" });
+            let body = self.remote.body(Call::delete(path)).await?;
+            Ok(parse::<wire::DeletedQueue>(&body)?.jobs)
         })
     }
 

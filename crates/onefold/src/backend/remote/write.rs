@@ -3,12 +3,12 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use onefold_core::{
-    Backoff, Dedup, DurationMs, End, FreeOn, JobFilter, LeaseParams, NewJob, OnDuplicate, OnMismatch,
+    Backoff, Dedup, DurationMs, End, FreeOn, JobEdit, JobFilter, LeaseParams, OnDuplicate, OnMismatch,
     Payload, QueuePatch, SettleAction, SettleOp, When, limits,
 };
 use onefold_wire::{self as wire, RawValue, Span, Text};
 
-use crate::backend::Outcome;
+use crate::backend::{Outcome, ToAdd};
 use crate::view::RedriveQuery;
 use crate::{Error, Invalid};
 
@@ -24,7 +24,8 @@ fn raw(text: &[u8]) -> Outcome<&RawValue> {
 }
 
 /// A job to add, as JSON.
-pub(super) fn new_job(job: &NewJob) -> Outcome<Vec<u8>> {
+pub(super) fn new_job(to_add: &ToAdd) -> Outcome<Vec<u8>> {
+    let job = &to_add.job;
     let spec = &job.spec;
     let (payload, payload_base64, content_type) = match &spec.payload {
         Payload::Absent => (None, None, None),
@@ -47,6 +48,7 @@ pub(super) fn new_job(job: &NewJob) -> Outcome<Vec<u8>> {
         payload_base64,
         content_type,
         key: spec.key.as_ref().map(|key| key.as_str().into()),
+        fingerprint: to_add.fingerprint.as_deref().map(Text::from),
         dedup: dedup(&spec.dedup, job.window_given),
         delay,
         run_at,
@@ -92,6 +94,15 @@ fn backoff(backoff: &Backoff) -> wire::Backoff<'static> {
         }
         Backoff::Fixed(wait) => wire::Backoff::Fixed(span(*wait)),
         Backoff::List(waits) => wire::Backoff::List(waits.iter().copied().map(span).collect()),
+    }
+}
+
+/// A change of a job.
+pub(super) fn job_edit(edit: &JobEdit) -> wire::JobPatch<'_> {
+    wire::JobPatch {
+        run_at: edit.run_at.map(|time| time.to_string().into()),
+        priority: edit.priority,
+        labels: edit.labels.as_ref().map(|labels| labels.iter().map(|label| label.as_str().into()).collect()),
     }
 }
 
