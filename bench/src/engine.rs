@@ -1,14 +1,17 @@
 //! Whole lives of jobs through the embedded engine.
 
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use onefold_core::{
     AddParams, Clock, DurationMs, End, Engine, Entropy, Fingerprint, FingerprintInput, JobSpec, Key,
-    LeaseParams, NewJob, Payload, PayloadForm, QueueName, SeededEntropy, SettleAction, SettleOp, Timestamp,
-    WorkerName,
+    LeaseParams, LeasedJob, NewJob, Payload, PayloadForm, QueueName, SeededEntropy, SettleAction, SettleOp,
+    Timestamp, WorkerName,
 };
 use onefold_engine_sqlite::{Options, SqliteEngine};
 
@@ -28,7 +31,11 @@ pub(crate) struct Args {
     /// Measured time.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
-    /// Stop after so many jobs instead: the same work every time, for counting instructions.
+    /// Producers, and as many workers, that go on side by side.
+    #[arg(long, default_value_t = 2)]
+    callers: usize,
+    /// Stop after so many jobs instead, one call after the other: the same work every time, for
+    /// counting instructions.
     #[arg(long)]
     jobs: Option<usize>,
     /// Data directory, emptied first.
@@ -59,13 +66,14 @@ impl Clock for ShiftedClock {
 
 struct Load {
     engine: SqliteEngine,
+    clock: Arc<ShiftedClock>,
     entropy: SeededEntropy,
     queue: QueueName,
     payload: Bytes,
 }
 
 impl Load {
-    fn job(&self) -> Result<NewJob, Box<dyn std::error::Error>> {
+    fn job(&self) -> Result<NewJob, Problem> {
         let key = Key::new(format!("{:016x}-{:016x}", self.entropy.next_u64(), self.entropy.next_u64()))?;
         let input =
             FingerprintInput { payload: PayloadForm::Json(&self.payload), ..FingerprintInput::default() };
@@ -79,11 +87,11 @@ impl Load {
         Ok(NewJob { spec, ..NewJob::default() })
     }
 
-    fn batch(&self, count: usize) -> Result<Vec<NewJob>, Box<dyn std::error::Error>> {
+    fn batch(&self, count: usize) -> Result<Vec<NewJob>, Problem> {
         (0..count).map(|_| self.job()).collect()
     }
 
-    async fn add(&self, jobs: Vec<NewJob>) -> Result<(), Box<dyn std::error::Error>> {
+    async fn add(&self, jobs: Vec<NewJob>) -> Result<(), Problem> {
         let params = AddParams { queue: self.queue.clone(), jobs, atomic: false };
         for added in self.engine.add(params).await? {
             added?;
@@ -91,35 +99,192 @@ impl Load {
         Ok(())
     }
 
-    async fn lease_and_complete(&self, batch: usize) -> Result<usize, Box<dyn std::error::Error>> {
+    async fn lease(&self, batch: usize, wait: DurationMs) -> Result<Vec<LeasedJob>, Problem> {
         let params = LeaseParams {
             queues: vec![self.queue.clone()],
             max: batch as u32,
             lease: DurationMs::from_ms(30_000),
             worker: WorkerName::new("bench")?,
             fair: false,
-            wait: DurationMs::ZERO,
+            wait,
             poll: None,
         };
-        let leased = self.engine.lease(params).await?;
-        let complete = |job: &onefold_core::LeasedJob| {
+        Ok(self.engine.lease(params).await?)
+    }
+
+    async fn complete(&self, leased: &[LeasedJob]) -> Result<(), Problem> {
+        let complete = |job: &LeasedJob| {
             let token = job.attempt()?.token;
-            Some(SettleOp {
-                id: job.job.id,
-                token,
-                action: SettleAction::End(End::Complete { result: None }),
-            })
+            let action = SettleAction::End(End::Complete { result: None });
+            Some(SettleOp { id: job.job.id, token, action })
         };
-        let ops: Vec<SettleOp> = leased.iter().filter_map(complete).collect();
-        for settled in self.engine.settle(ops).await? {
+        for settled in self.engine.settle(leased.iter().filter_map(complete).collect()).await? {
             settled?;
         }
+        Ok(())
+    }
+
+    async fn lease_and_complete(&self, batch: usize) -> Result<usize, Problem> {
+        let leased = self.lease(batch, DurationMs::ZERO).await?;
+        self.complete(&leased).await?;
         Ok(leased.len())
+    }
+
+    /// Ticks as whoever drives the engine does.
+    #[allow(clippy::disallowed_methods, reason = "a measurement")]
+    async fn tick(&self, course: &Course) -> Problem {
+        loop {
+            let ticked = match self.engine.tick().await {
+                Ok(ticked) => ticked,
+                Err(error) => return error.into(),
+            };
+            course.purged.set(course.purged.get() + ticked.purged);
+            // As in a store that has been running for weeks: one job goes for each that is done.
+            let purged_enough = course.purged.get() > course.done.get() as u64;
+            if ticked.next > self.clock.now() || purged_enough {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    /// Adds batch after batch, at a pace.
+    #[allow(clippy::disallowed_methods, reason = "a measurement")]
+    async fn produce(&self, course: &Course, batch: usize, pace: Pace) -> Result<(), Problem> {
+        let mut due = Instant::now();
+        while !course.over.get() {
+            let jobs = self.batch(batch)?;
+            match pace {
+                Pace::Window => course.window.acquire().await?.forget(),
+                Pace::Every(every) => {
+                    due += every;
+                    tokio::time::sleep_until(due.into()).await;
+                }
+            }
+            // From when it was due: an add that waits for the one before counts in full.
+            let asked = if matches!(pace, Pace::Window) { Instant::now() } else { due };
+            self.add(jobs).await?;
+            if let Pace::Every(_) = pace {
+                course.window.add_permits(1);
+            }
+            course.adds.borrow_mut().push(asked.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Leases a batch while the one before is completed.
+    async fn work(&self, course: &Course, batch: usize, pace: Pace) -> Result<(), Problem> {
+        let mut held = Vec::new();
+        while !course.over.get() || !held.is_empty() {
+            if let (Pace::Every(_), false) = (pace, course.over.get()) {
+                course.window.acquire().await?.forget();
+            }
+            let max = if course.over.get() { 0 } else { batch };
+            let lease = async {
+                if max == 0 { Ok(Vec::new()) } else { self.lease(max, DurationMs::from_ms(100)).await }
+            };
+            let (leased, completed) = tokio::join!(lease, self.complete(&held));
+            completed?;
+            course.done.set(course.done.get() + held.len());
+            if let (Pace::Window, false) = (pace, held.is_empty()) {
+                course.window.add_permits(1);
+            }
+            held = leased?;
+        }
+        Ok(())
     }
 }
 
+/// What the roles of a measured phase share.
+struct Course {
+    over: Cell<bool>,
+    /// Of producers: batches that may be added. Paced, of workers: batches that may be leased.
+    window: tokio::sync::Semaphore,
+    done: Cell<usize>,
+    purged: Cell<u64>,
+    adds: RefCell<Vec<Duration>>,
+}
+
+#[derive(Clone, Copy)]
+enum Pace {
+    /// As fast as jobs are done.
+    Window,
+    /// A batch each.
+    Every(Duration),
+}
+
+type Problem = Box<dyn std::error::Error>;
+
+/// Producers and workers side by side for a while: jobs a second.
 #[allow(clippy::disallowed_methods, reason = "a measurement")]
-pub(crate) fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+async fn phase(load: &Load, args: &Args, pace: Pace, name: &str) -> Result<f64, Problem> {
+    let course = Course {
+        over: Cell::new(false),
+        window: tokio::sync::Semaphore::new(if matches!(pace, Pace::Window) { 2 * args.callers } else { 0 }),
+        done: Cell::new(0),
+        purged: Cell::new(0),
+        adds: RefCell::default(),
+    };
+    let (cpu_before, commits_before) = (writer_cpu_ms(), load.engine.stats().await?.commits);
+    let started = Instant::now();
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(args.seconds)).await;
+        course.over.set(true);
+        course.window.add_permits(args.callers);
+        Ok::<f64, Problem>(course.done.get() as f64 / started.elapsed().as_secs_f64())
+    };
+    let producers = match pace {
+        Pace::Window => args.callers,
+        Pace::Every(_) => 1,
+    };
+    let produce = futures_join((0..producers).map(|_| load.produce(&course, args.batch, pace)));
+    let work = futures_join((0..args.callers).map(|_| load.work(&course, args.batch, pace)));
+    // Parked calls are ended by ticks, so those go on until the last.
+    let roles = async { tokio::join!(stop, produce, work) };
+    let (rate, produced, worked) = tokio::select! {
+        done = roles => done,
+        error = load.tick(&course) => return Err(error),
+    };
+    (produced?, worked?);
+    let rate = rate?;
+    let done = course.done.get() as f64;
+    let cpu = (writer_cpu_ms() - cpu_before) as f64 * 1000.0 / done;
+    let commits = (load.engine.stats().await?.commits - commits_before) as f64 * args.batch as f64 / done;
+    let mut adds = course.adds.into_inner();
+    adds.sort();
+    let at = |q: f64| adds.get((adds.len() as f64 * q) as usize).copied().unwrap_or_default();
+    println!(
+        "{name}: {rate:.0} jobs/s in batches of {}, {commits:.1} commits a batch, writer thread {cpu:.1} µs CPU a job; \
+         purged {} meanwhile; add of a batch p50 {:?} p99 {:?} max {:?}; rss {} MB",
+        args.batch,
+        course.purged.get(),
+        at(0.5),
+        at(0.99),
+        adds.last().copied().unwrap_or_default(),
+        rss_mb()
+    );
+    Ok(rate)
+}
+
+async fn futures_join<F: Future<Output = Result<(), Problem>>>(
+    all: impl Iterator<Item = F>,
+) -> Result<(), Problem> {
+    let mut all: Vec<Pin<Box<F>>> = all.map(Box::pin).collect();
+    std::future::poll_fn(move |cx| {
+        let mut at = 0;
+        while let Some(next) = all.get_mut(at) {
+            match next.as_mut().poll(cx) {
+                Poll::Ready(Ok(())) => drop(all.swap_remove(at)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => at += 1,
+            }
+        }
+        if all.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
+}
+
+#[allow(clippy::disallowed_methods, reason = "a measurement")]
+pub(crate) fn run(args: &Args) -> Result<(), Problem> {
     let _ = std::fs::remove_dir_all(&args.dir);
     std::fs::create_dir_all(&args.dir)?;
     let clock = Arc::new(ShiftedClock { back_ms: Default::default(), started: Instant::now() });
@@ -131,6 +296,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let payload = serde_json::to_vec(&serde_json::json!({ "text": "x".repeat(188) }))?;
     let load = Load {
         engine,
+        clock: Arc::clone(&clock),
         entropy: SeededEntropy::new(seed),
         queue: QueueName::new("bench")?,
         payload: payload.into(),
@@ -154,36 +320,30 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
             load.add(load.batch(1_000)?).await?;
             waiting += 1_000;
         }
-        eprintln!("prepared: {old} old jobs, {held} finished jobs with keys, {waiting} waiting; rss {} MB", rss_mb());
+        eprintln!(
+            "prepared: {old} old jobs, {held} finished jobs with keys, {waiting} waiting; rss {} MB",
+            rss_mb()
+        );
         let floor = floor::measure(&args.dir, args.batch, Duration::from_secs(2))?;
-        let mut jobs: std::collections::VecDeque<_> = std::collections::VecDeque::new();
-        let (mut done, mut purged, mut worst) = (0_usize, 0, Duration::ZERO);
-        let mut spent = Duration::ZERO;
-        let mut adds = Vec::new();
-        let cpu_before = writer_cpu_ms();
-        let over = |done: usize, spent: Duration| match args.jobs {
-            Some(jobs) => done >= jobs,
-            None => spent >= Duration::from_secs(args.seconds),
-        };
-        while !over(done, spent) {
-            jobs.push_back(load.batch(args.batch)?);
-            let started = Instant::now();
-            load.add(jobs.pop_front().unwrap_or_default()).await?;
-            adds.push(started.elapsed());
-            done += load.lease_and_complete(args.batch).await?;
-            if (done / args.batch).is_multiple_of(8) {
-                purged += load.engine.tick().await?.purged;
+        if let Some(jobs) = args.jobs {
+            let (mut done, mut purged) = (0, 0);
+            while done < jobs {
+                load.add(load.batch(args.batch)?).await?;
+                done += load.lease_and_complete(args.batch).await?;
+                while purged < done.min(args.purge * 9 / 10) as u64 {
+                    purged += load.engine.tick().await?.purged;
+                }
             }
-            worst = worst.max(started.elapsed());
-            spent += started.elapsed();
+        } else {
+            let peak = phase(&load, args, Pace::Window, "peak").await?;
+            println!(
+                "floor, one sync a batch: {floor:.0} jobs/s; peak is {:.1} % of it",
+                100.0 * peak / floor
+            );
+            let every = Duration::from_secs_f64(args.batch as f64 / (peak / 2.0));
+            phase(&load, args, Pace::Every(every), "half of it").await?;
         }
-        adds.sort();
-        let rate = done as f64 / spent.as_secs_f64();
-        let cpu = (writer_cpu_ms() - cpu_before) as f64 * 1000.0 / done as f64;
-        let at = |q: f64| adds.get((adds.len() as f64 * q) as usize).copied().unwrap_or_default();
-        println!("batch {}: {rate:.0} jobs/s, {:.1} % of the floor ({floor:.0}/s); purged {purged} meanwhile; writer thread {cpu:.1} µs CPU a job", args.batch, 100.0 * rate / floor);
-        println!("add of a batch: p50 {:?} p99 {:?}; worst whole batch {worst:?}; rss {} MB", at(0.5), at(0.99), rss_mb());
-        Ok::<_, Box<dyn std::error::Error>>(())
+        Ok::<_, Problem>(())
     })?;
     let started = Instant::now();
     runtime.block_on(load.engine.close())?;

@@ -21,7 +21,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// Whole lives of jobs through the embedded engine: keyed add, lease, complete, three commits a batch.
+    /// Whole lives of jobs through the embedded engine: keyed add, lease, complete, by producers and workers side by side.
     Engine(engine::Args),
     /// Adds over HTTP, beside a bare handler.
     Http(http::Args),

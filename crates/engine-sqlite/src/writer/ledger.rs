@@ -1,12 +1,15 @@
 //! The dedup ledger: who holds a key (I3).
 
-use onefold_core::{Hold, JobId, JobStatus, Key, KeyView, Timestamp};
+use std::collections::HashMap;
+
+use onefold_core::{Hold, JobId, JobStatus, Key, KeyView, State, Timestamp};
 
 use super::memory::QueueId;
 use super::store::{Entry, Store};
+use super::tick::runs;
 use crate::error::StoreResult;
 use crate::key_index::KeyHash;
-use crate::rows::LedgerRow;
+use crate::rows::{LedgerRow, seq, state_of};
 
 /// Keys of jobs.
 pub(crate) const SPACE_JOB: u8 = 0;
@@ -36,6 +39,9 @@ fn may_look(class: u16, now: Timestamp) -> bool {
     let hour = (now.as_unix_ms() / HOUR_MS % 64) as u16;
     class < OVERDUE || (64 + hour - (class - OVERDUE) % 64) % 64 < 32
 }
+
+/// Jobs this far apart are looked up by one range.
+const NEIGHBOURS: u64 = 16;
 
 impl Store<'_> {
     /// The entry that holds a key now. One that holds it no longer is dropped on the way.
@@ -137,17 +143,45 @@ impl Store<'_> {
             }
             drop(found);
             more |= heads.len() == limit as usize;
-            for row in heads {
-                let held = self.is_held(&row)?;
-                self.drop_entry(&row)?;
-                if held {
-                    let moved = LedgerRow { lid: self.mem.next_lid(overdue_class(now)), ..row };
-                    moved.write(&mut self.stmts.ledger_insert)?;
-                    self.mem.insert_key(KeyHash::from_stored(moved.hash), moved.lid);
-                }
-            }
+            self.drop_over(heads)?;
         }
         Ok(more)
+    }
+
+    /// Drops entries whose window is over. Those whose job is not finished are entered anew.
+    fn drop_over(&mut self, rows: Vec<LedgerRow>) -> StoreResult<()> {
+        let unfinished = self.unfinished_holders(&rows)?;
+        for (first, last) in runs(rows.iter().map(|row| row.lid)) {
+            self.stmts.ledger_delete_run.execute((first as i64, last as i64))?;
+        }
+        for row in rows {
+            self.forget_key(KeyHash::from_stored(row.hash), row.lid)?;
+            let state = unfinished.get(&row.hold.job).copied().filter(|_| row.space == SPACE_JOB);
+            if row.hold.is_held(state, self.now) {
+                let moved = LedgerRow { lid: self.mem.next_lid(overdue_class(self.now)), ..row };
+                moved.write(&mut self.stmts.ledger_insert)?;
+                self.mem.insert_key(KeyHash::from_stored(moved.hash), moved.lid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which jobs that these entries name are not finished.
+    fn unfinished_holders(&mut self, rows: &[LedgerRow]) -> StoreResult<HashMap<JobId, State>> {
+        self.flush_jobs()?;
+        let mut seqs: Vec<u64> = rows.iter().map(|row| row.hold.job.seq().get()).collect();
+        seqs.sort_unstable();
+        let mut unfinished = HashMap::new();
+        // Entries of one time mostly name neighbouring jobs; a range may well span some others.
+        for range in seqs.chunk_by(|one, next| next - one < NEIGHBOURS) {
+            let (Some(first), Some(last)) = (range.first(), range.last()) else { continue };
+            let mut found = self.stmts.jobs_unfinished.query((*first as i64, *last as i64))?;
+            while let Some(row) = found.next()? {
+                let created_at = Timestamp::from_unix_ms(row.get(1)?).unwrap_or(Timestamp::EPOCH);
+                unfinished.insert(JobId::new(created_at, seq(row.get(0)?)?), state_of(row.get(2)?)?);
+            }
+        }
+        Ok(unfinished)
     }
 
     /// What a person is told about a held key.

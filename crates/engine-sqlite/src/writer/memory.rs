@@ -185,6 +185,18 @@ impl Memory {
         self.sets.range(all).filter_map(|(_, set)| self.first_readable(set)).min()
     }
 
+    /// How many leasable jobs of a queue, up to `max`, follow each other without a gap from the
+    /// first.
+    pub(crate) fn ready_run(&self, queue: QueueId, max: usize) -> u64 {
+        let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
+        let Some((set, first)) =
+            self.sets.range(all).find_map(|(_, set)| self.first_readable(set).map(|first| (set, first)))
+        else {
+            return 0;
+        };
+        (first..).take(max).take_while(|seq| set.contains(*seq) && !self.is_set_aside(*seq)).count() as u64
+    }
+
     fn first_readable(&self, set: &SeqSet) -> Option<u64> {
         if self.set_aside.is_empty() { set.first() } else { set.iter().find(|seq| !self.is_set_aside(*seq)) }
     }

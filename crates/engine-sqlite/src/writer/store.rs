@@ -22,6 +22,9 @@ use crate::statements::Statements;
 /// Events of one commit go to a new row after so many.
 pub(crate) const EVENTS_PER_ROW: u32 = 4_096;
 
+/// Payload read ahead at the most, the last job's aside.
+const RUN_BYTES_MAX: usize = 1024 * 1024;
+
 /// What of a job's spec its life depends on.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
@@ -201,6 +204,47 @@ impl<'c> Store<'c> {
             pending: Pending::Nothing,
         };
         Ok(Some(Box::new(entry)))
+    }
+
+    /// Reads the jobs from `first` to `last` together. What cannot be read is left to
+    /// [`Store::take`], which says so; so is what follows a very large payload.
+    pub(super) fn read_run(&mut self, first: u64, last: u64) -> StoreResult<()> {
+        let mem = &self.mem;
+        let range = (first as i64, last as i64);
+        let mut read = Vec::with_capacity((last - first + 1) as usize);
+        let (mut jobs, mut specs) = (self.stmts.job_run.query(range)?, self.stmts.spec_run.query(range)?);
+        let mut bytes = 0;
+        while let (Some(job), Some(spec)) = (jobs.next()?, specs.next()?) {
+            // Jobs added in this transaction have no row yet.
+            if job.get::<_, i64>(0)? != spec.get::<_, i64>(0)? {
+                break;
+            }
+            let name = |id| mem.queue(id).map(|queue| queue.name.clone());
+            let (Ok(row), Ok(spec)) = (rows::read_job(job, name), rows::read_spec(spec)) else { break };
+            bytes += spec.payload.len();
+            read.push((row, spec));
+            if bytes > RUN_BYTES_MAX {
+                break;
+            }
+        }
+        drop((jobs, specs));
+        for (row, spec) in read {
+            let seq = row.job.id.seq().get();
+            let terms = Terms::of(&spec);
+            let (queue, retain) = (row.queue, row.retain);
+            self.touched.push(seq);
+            self.cache.entry(seq).or_insert_with(|| {
+                Box::new(Entry {
+                    job: row.job,
+                    queue,
+                    retain,
+                    terms,
+                    spec: Some(spec),
+                    pending: Pending::Nothing,
+                })
+            });
+        }
+        Ok(())
     }
 
     /// Like [`Store::take`], for a job whose turn it is by where it stands: it must be there. Call

@@ -11,10 +11,10 @@ use crate::rows;
 
 /// Jobs one tick moves at the most, of each sort, so that it never holds up the others for long.
 const MOVES_PER_TICK: u64 = 2_000;
-/// Buckets of finished jobs one tick looks at.
-const BUCKETS_PER_TICK: usize = 2;
+/// Finished jobs one tick purges: about a millisecond's work, since adds wait for it.
+const PURGED_PER_TICK: usize = 512;
 /// Ledger entries of one class one tick drops.
-const KEYS_PER_TICK: u32 = 4_000;
+const KEYS_PER_TICK: u32 = 512;
 /// Rows of events and receipts one tick looks at.
 const ROWS_PER_TICK: usize = 2_000;
 /// Timers of this many buckets ahead (about 9 minutes) are in memory.
@@ -143,18 +143,23 @@ impl Store<'_> {
         let slack = DurationMs::from_ms(slack_ms);
         let due = |at: Timestamp, now: Timestamp| at == Timestamp::EPOCH || at.saturating_add(slack) <= now;
         let now = self.now;
-        let mut buckets: Vec<u64> =
+        let buckets: Vec<u64> =
             self.mem.retention_buckets().filter(|(_, at)| due(*at, now)).map(|(bucket, _)| bucket).collect();
-        work.more |= buckets.len() > BUCKETS_PER_TICK;
-        buckets.truncate(BUCKETS_PER_TICK);
+        let mut left = PURGED_PER_TICK;
         for bucket in buckets {
-            work.purged += self.retire_bucket(bucket)?;
+            if left == 0 {
+                work.more = true;
+                break;
+            }
+            let purged = self.retire_bucket(bucket, left)?;
+            left -= purged;
+            work.purged += purged as u64;
         }
         Ok(())
     }
 
-    /// Deletes the jobs of a bucket whose retention is over and notes when to look again.
-    fn retire_bucket(&mut self, bucket: u64) -> StoreResult<u64> {
+    /// Deletes up to `limit` jobs of a bucket whose retention is over and notes when to look again.
+    fn retire_bucket(&mut self, bucket: u64, limit: usize) -> StoreResult<usize> {
         self.flush_jobs()?;
         let (first, last) = (bucket << 12, (bucket << 12) | 0xfff);
         let mut over: Vec<Finished> = Vec::new();
@@ -172,6 +177,10 @@ impl Store<'_> {
             let queue_keeps = settings.as_ref().map(|(_, settings)| settings.retention(job.state));
             let keep = job.retain.or(queue_keeps).unwrap_or(limits::RETAIN_COMPLETED);
             let at = job.finished_at.saturating_add(keep);
+            if at <= self.now && over.len() == limit {
+                next = Some(Timestamp::EPOCH);
+                break;
+            }
             if at <= self.now {
                 over.push(job);
             } else {
@@ -188,7 +197,7 @@ impl Store<'_> {
             self.delete_rows(first, last)?;
         }
         self.mem.set_retention(bucket, next);
-        Ok(over.len() as u64)
+        Ok(over.len())
     }
 
     /// Counts a finished job out, and keeps what must outlive its rows.
@@ -246,7 +255,7 @@ impl Finished {
 }
 
 /// The runs of neighbours among growing numbers, as first and last.
-fn runs(growing: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
+pub(super) fn runs(growing: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for seq in growing {
         match runs.last_mut() {
