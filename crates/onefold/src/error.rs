@@ -5,6 +5,8 @@ use thiserror::Error;
 
 pub use onefold_wire::ErrorCode;
 
+use crate::local_code;
+
 /// Why something did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -35,7 +37,7 @@ pub enum Error {
     /// What was stored cannot be read as the type that was asked for.
     #[error("the stored value does not have the type that was asked for: {0}")]
     Mistyped(String),
-    /// The server could not be reached; it has not heard of the call.
+    /// The server could not be reached: it has not heard of the call, or the call only reads.
     #[error("the server cannot be reached: {0}")]
     Unreachable(String),
     /// The server refused the call in a way that has no variant here.
@@ -104,7 +106,8 @@ impl From<InvalidName> for Error {
 
 impl Error {
     /// The stable word for what went wrong, the same for an embedded store and a server's. Beside
-    /// those of the HTTP API there are `mistyped` and `unreachable`.
+    /// those of the HTTP API there are `mistyped` and `unreachable`. What to do about each stands in
+    /// `docs/errors/`.
     pub fn code(&self) -> &str {
         match self {
             Error::Refused(refusal) => refusal_code(refusal).as_str(),
@@ -112,8 +115,8 @@ impl Error {
             Error::Invalid(invalid) => invalid.code().as_str(),
             Error::JobDead { .. } => ErrorCode::JobDead.as_str(),
             Error::JobCancelled { .. } => ErrorCode::JobCancelled.as_str(),
-            Error::Mistyped(_) => "mistyped",
-            Error::Unreachable(_) => "unreachable",
+            Error::Mistyped(_) => local_code::MISTYPED,
+            Error::Unreachable(_) => local_code::UNREACHABLE,
             Error::Answered { code, .. } => code,
         }
     }

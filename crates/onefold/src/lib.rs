@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod dedup;
 mod error;
+mod local_code;
 mod payload;
 mod queue;
 mod time;

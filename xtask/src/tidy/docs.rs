@@ -5,31 +5,39 @@ use std::collections::{HashMap, HashSet};
 use super::code::{test_lines, views};
 use super::{File, Finding};
 
-/// Error codes are the kebab-case strings that the variants of `ErrorCode` map to.
+/// Error codes are the kebab-case strings that the variants of `ErrorCode` map to,
 pub(super) const CODES: &str = "crates/wire/src/error_code.rs";
+/// and those of the library for what no server answers.
+const LOCAL_CODES: &str = "crates/onefold/src/local_code.rs";
 
 /// Every code has `docs/errors/CODE.md` and every page there a code.
 pub(super) fn error_pages(files: &[File]) -> Option<Vec<Finding>> {
-    let source = files.iter().find(|file| file.path == CODES)?;
-    let codes = error_codes(&source.text);
+    let file = |path: &str| files.iter().find(|file| file.path == path);
+    let sources = std::iter::once(file(CODES)?).chain(file(LOCAL_CODES));
     let pages: HashSet<&str> = pages(files, "docs/errors/").collect();
+    let index = file("docs/errors/README.md").map_or("", |file| file.text.as_str());
     let mut found = Vec::new();
-    if codes.is_empty() {
-        found.push(source.finding(
-            "error-page",
-            1,
-            "no error code found in `as_str`: is this check out of date?".to_owned(),
-        ));
-    }
-    for (code, line) in &codes {
-        if !pages.contains(code.as_str()) {
-            let what =
-                format!("`{code}` has no page: write docs/errors/{code}.md (what happened, why, what to do)");
-            found.push(source.finding("error-page", *line, what));
+    let mut known: HashSet<String> = HashSet::new();
+    for source in sources {
+        let codes = error_codes(&source.text);
+        if codes.is_empty() {
+            let what = "no error code found: is this check out of date?".to_owned();
+            found.push(source.finding("error-page", 1, what));
+        }
+        for (code, line) in codes {
+            if !pages.contains(code.as_str()) {
+                let what = format!(
+                    "`{code}` has no page: write docs/errors/{code}.md (what happened, why, what to do)"
+                );
+                found.push(source.finding("error-page", line, what));
+            } else if !index.contains(&format!("({code}.md)")) {
+                let what = format!("add a line that links ({code}.md) to docs/errors/README.md");
+                found.push(source.finding("error-page", line, what));
+            }
+            known.insert(code);
         }
     }
-    let known: HashSet<&str> = codes.iter().map(|(code, _)| code.as_str()).collect();
-    for page in pages.difference(&known) {
+    for page in pages.into_iter().filter(|page| !known.contains(*page)) {
         let what = "no error has this code: delete the page, or name it as the code is spelled".to_owned();
         found.push(Finding::new("error-page", &format!("docs/errors/{page}.md"), 1, what));
     }
@@ -239,14 +247,20 @@ mod tests {
             (CODES, SOURCE),
             ("docs/errors/lease-lost.md", ""),
             ("docs/errors/unauthorized.md", ""),
-            ("docs/errors/README.md", ""),
+            ("docs/errors/README.md", "[a](lease-lost.md) [b](unauthorized.md)"),
         ];
         assert_eq!(paths(&error_pages(&files(&good)).unwrap()), [""; 0]);
-        let bad = [(CODES, SOURCE), ("docs/errors/lease-lost.md", ""), ("docs/errors/old-one.md", "")];
+        let index = ("docs/errors/README.md", "[a](lease-lost.md)");
+        let bad = [(CODES, SOURCE), ("docs/errors/lease-lost.md", ""), ("docs/errors/old-one.md", ""), index];
         assert_eq!(
             paths(&error_pages(&files(&bad)).unwrap()),
             ["crates/wire/src/error_code.rs:4", "docs/errors/old-one.md:1"]
         );
+        let unlisted = [good[0], good[1], good[2], index];
+        assert_eq!(paths(&error_pages(&files(&unlisted)).unwrap()), ["crates/wire/src/error_code.rs:4"]);
+        let local = (LOCAL_CODES, "const A: &str = \"on-this-side\";");
+        let with_local = [good[0], good[1], good[2], good[3], local];
+        assert_eq!(paths(&error_pages(&files(&with_local)).unwrap()), ["crates/onefold/src/local_code.rs:1"]);
         assert_eq!(error_pages(&files(&[(CODES, "enum ErrorCode {}")])).unwrap().len(), 1);
         assert!(error_pages(&files(&[])).is_none());
     }

@@ -123,7 +123,7 @@ pub(super) async fn run<A: App>(
         _ => false,
     };
     if last_words.is_some() || (linger && !link.ended()) {
-        part(stream, &last_words.unwrap_or_default(), &link, limits.linger).await;
+        last_words::part(stream, &last_words.unwrap_or_default(), &link, limits.linger).await;
     }
 }
 
@@ -149,42 +149,6 @@ async fn first_byte(stream: &TcpStream, link: &Link, mut timer: Pin<&mut Sleep>)
         }
     })
     .await
-}
-
-/// Says the last words, then throws away what the client still sends, for `time` at most.
-///
-/// A socket closed with bytes unread resets the connection, and the client's system then throws away the answer
-/// it has not handed over yet.
-async fn part(mut stream: TcpStream, mut words: &[u8], link: &Link, time: Duration) {
-    let mut timer = pin!(tokio::time::sleep(time));
-    let mut shut = false;
-    poll_fn(|cx| {
-        link.task_waker.register(cx.waker());
-        if link.order() == Order::Drop || timer.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        while !words.is_empty() {
-            match ready!(Pin::new(&mut stream).poll_write(cx, words)) {
-                Ok(written @ 1..) => words = words.get(written..).unwrap_or_default(),
-                Ok(0) | Err(_) => return Poll::Ready(()),
-            }
-        }
-        if !shut {
-            if ready!(Pin::new(&mut stream).poll_shutdown(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            shut = true;
-        }
-        let mut waste = [0; 4096];
-        loop {
-            let mut waste = ReadBuf::new(&mut waste);
-            match ready!(Pin::new(&mut stream).poll_read(cx, &mut waste)) {
-                Ok(()) if !waste.filled().is_empty() => {}
-                Ok(()) | Err(_) => return Poll::Ready(()),
-            }
-        }
-    })
-    .await;
 }
 
 /// What a connection waits for, as it stands when its task has nothing more to do.

@@ -1,8 +1,16 @@
-//! What is answered when no handler can be asked.
+//! What is answered when no handler can be asked, and how a connection is left.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use onefold_wire::{ErrorCode, Problem};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
+use super::link::{Link, Order};
 use crate::failure::Failure;
 
 /// To a head that came too slowly: all of an answer, as it is written.
@@ -39,4 +47,40 @@ fn written(status: &str, code: ErrorCode, detail: String) -> Vec<u8> {
         body.len()
     );
     (head + &body).into_bytes()
+}
+
+/// Says the last words, then throws away what the client still sends, for `time` at most.
+///
+/// A socket closed with bytes unread resets the connection, and the client's system then throws away the answer
+/// it has not handed over yet.
+pub(super) async fn part(mut stream: TcpStream, mut words: &[u8], link: &Link, time: Duration) {
+    let mut timer = pin!(tokio::time::sleep(time));
+    let mut shut = false;
+    poll_fn(|cx| {
+        link.task_waker.register(cx.waker());
+        if link.order() == Order::Drop || timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        while !words.is_empty() {
+            match ready!(Pin::new(&mut stream).poll_write(cx, words)) {
+                Ok(written @ 1..) => words = words.get(written..).unwrap_or_default(),
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        if !shut {
+            if ready!(Pin::new(&mut stream).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            shut = true;
+        }
+        let mut waste = [0; 4096];
+        loop {
+            let mut waste = ReadBuf::new(&mut waste);
+            match ready!(Pin::new(&mut stream).poll_read(cx, &mut waste)) {
+                Ok(()) if !waste.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
 }
