@@ -15,6 +15,8 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 const SILENT: u64 = 10_000;
 /// Files this process has open beside the silent sockets.
 const FILES: u64 = 200;
+/// `ulimit -n` where nobody changed it.
+const FILES_OF_A_SHELL: u64 = 1_024;
 const KIB: usize = 1024;
 
 fn post(client: &mut Client, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
@@ -134,12 +136,16 @@ fn a_full_disk_refuses_adds_and_loses_nothing() {
     assert_eq!(counts(&mut client, "q")["accepted"], accepted);
 }
 
-/// Ten thousand connections that say nothing disturb nobody who says something.
+/// Ten thousand connections that say nothing disturb nobody who says something, also if the server was started with
+/// the limit of open files that a shell gives: it raises it.
 #[test]
 fn ten_thousand_silent_sockets_keep_nobody_from_working() {
-    let silent = raise_file_limit();
+    set_file_limit(FILES_OF_A_SHELL);
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("data"));
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    assert!(files_allowed(server.pid()) >= most.min(SILENT + FILES), "the server raises its own limit");
+    let silent = raise_file_limit();
     let mut client = server.client();
     client.post("/v1/queues/q/jobs", &json!({"key": "before"})).ok();
     let mut sockets = Vec::new();
@@ -167,14 +173,25 @@ fn ten_thousand_silent_sockets_keep_nobody_from_working() {
     assert_eq!(newcomer.get("/readyz").status, 200);
 }
 
+/// How many files a process may have open now.
+fn files_allowed(pid: u32) -> u64 {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let soft = line.split_whitespace().next().unwrap();
+    if soft == "unlimited" { u64::MAX } else { soft.parse().unwrap() }
+}
+
+/// Sets how many files this process and its children may have open.
+fn set_file_limit(files: u64) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum }).unwrap();
+}
+
 /// Lets this process have as many files open as that takes, or says that it may not: how many sockets it can have.
 fn raise_file_limit() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let wanted = (SILENT + FILES).min(most);
-    if limit.current.is_some_and(|current| current < wanted) {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum }).unwrap();
-    }
+    set_file_limit(wanted);
     let silent = SILENT.min(wanted - FILES);
     if silent < SILENT {
         eprintln!(

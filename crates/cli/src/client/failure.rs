@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use onefold_wire::{ErrorCode, Problem, Ready};
+use rustls::CertificateError;
 
 use crate::config::ServerUrl;
 use crate::failure::Failure;
@@ -14,6 +15,9 @@ pub(crate) enum CallError {
         "no server answers at {server} ({why}); start one with `onefold serve`, or name yours with --url or ONEFOLD_URL"
     )]
     Unreachable { server: String, why: String },
+    /// A server answers, and its certificate is not one to trust: the call has no effect.
+    #[error("the certificate of {server} {why}")]
+    Untrusted { server: String, why: Distrust },
     /// The connection ended before the answer: the call may have had its effect.
     #[error(
         "the connection to {server} was lost before the answer ({why}); whether it was done is not known"
@@ -33,6 +37,49 @@ pub(crate) enum CallError {
     Unreadable(String),
 }
 
+/// What is wrong with a certificate.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Distrust {
+    #[error(
+        "was issued by nobody this machine trusts: if the authority is your own, name its certificate in SSL_CERT_FILE"
+    )]
+    Issuer,
+    #[error("is for another name: put the name it was issued for into --url")]
+    Name,
+    #[error("has expired: renew it there, or set this machine's clock if that is wrong")]
+    Expired,
+    #[error("is not valid yet: set this machine's clock, or the one of who issued it")]
+    NotYet,
+    #[error("cannot be trusted ({0})")]
+    Other(String),
+}
+
+impl Distrust {
+    fn of(why: &CertificateError) -> Distrust {
+        match why {
+            CertificateError::UnknownIssuer => Distrust::Issuer,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Distrust::Name
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Distrust::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Distrust::NotYet,
+            other => Distrust::Other(other.to_string()),
+        }
+    }
+}
+
+/// What TLS had to say, if that is what `error` is about.
+fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
+    }
+    // What an `io::Error` was made of is not among its sources.
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inside) => tls_error(inside),
+        None => tls_error(error.source()?),
+    }
+}
+
 impl CallError {
     pub(super) fn refused(status: StatusCode, body: &[u8]) -> CallError {
         if let Ok(problem) = serde_json::from_slice::<Problem>(body) {
@@ -45,6 +92,17 @@ impl CallError {
     }
 
     pub(super) fn transport(server: &ServerUrl, error: &hyper_util::client::legacy::Error) -> CallError {
+        match tls_error(error) {
+            Some(rustls::Error::InvalidCertificate(why)) => {
+                return CallError::Untrusted { server: server.to_string(), why: Distrust::of(why) };
+            }
+            Some(why) if error.is_connect() => {
+                return CallError::Stranger(format!(
+                    "TLS with {server} failed ({why}); use http:// if nothing that speaks TLS stands before it"
+                ));
+            }
+            Some(_) | None => {}
+        }
         let mut why: &dyn std::error::Error = error;
         while let Some(source) = why.source() {
             why = source;
@@ -61,7 +119,7 @@ impl CallError {
         match self {
             CallError::Unreachable { .. } | CallError::Lost { .. } | CallError::Unready(_) => true,
             CallError::Refused(problem) => matches!(problem.status, 408 | 429 | 502..=504),
-            CallError::Stranger(_) | CallError::Unreadable(_) => false,
+            CallError::Untrusted { .. } | CallError::Stranger(_) | CallError::Unreadable(_) => false,
         }
     }
 
@@ -73,6 +131,7 @@ impl CallError {
                 !matches!(problem.error_code(), Some(ErrorCode::OutcomeUnknown | ErrorCode::Internal) | None)
             }
             CallError::Unreachable { .. }
+            | CallError::Untrusted { .. }
             | CallError::Unready(_)
             | CallError::Stranger(_)
             | CallError::Unreadable(_) => true,
