@@ -66,6 +66,7 @@ pub(crate) fn page(code: ErrorCode) -> &'static str {
         ErrorCode::Internal => page!("internal"),
         ErrorCode::StoreDamaged => page!("store-damaged"),
         ErrorCode::NotSupported => page!("not-supported"),
+        ErrorCode::NotReady => page!("not-ready"),
         ErrorCode::DiskFull => page!("disk-full"),
         ErrorCode::StoreStopped => page!("store-stopped"),
         ErrorCode::Busy => page!("busy"),

@@ -125,7 +125,9 @@ async fn readiness_follows_the_engine_and_health_does_not() {
         (Phase::Failed(EngineError::Poisoned("fsync".into())), "failed"),
     ] {
         server.set_phase(phase);
-        assert_eq!(server.get("/readyz").await.expect(503)["phase"], word);
+        let reply = server.get("/readyz").await;
+        assert_eq!(reply.refused(), (503, "not-ready".to_owned()));
+        assert_eq!((&reply.json()["phase"], &reply.json()["ready"]), (&word.into(), &false.into()));
         assert_eq!(server.get("/healthz").await.expect(200), json!({"alive": true}));
     }
 }

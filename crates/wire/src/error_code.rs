@@ -155,6 +155,8 @@ codes! {
     StoreDamaged = "store-damaged", 500, "Stored data is damaged";
     /// The engine cannot do it.
     NotSupported = "not-supported", 501, "This store cannot do that";
+    /// New work is not welcome now, or not yet.
+    NotReady = "not-ready", 503, "The server takes no new work now";
     /// The disk is full.
     DiskFull = "disk-full", 503, "The disk is full";
     /// Storage failed and the engine stopped.

@@ -12,7 +12,8 @@ pub struct Alive {
     pub alive: bool,
 }
 
-/// `GET /readyz`: `200` if `ready`, else `503`.
+/// `GET /readyz`: `200` if `ready`, else `503` and these members beside those of a
+/// [`Problem`](crate::Problem).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ready<'a> {

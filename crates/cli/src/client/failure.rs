@@ -82,11 +82,12 @@ fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rus
 
 impl CallError {
     pub(super) fn refused(status: StatusCode, body: &[u8]) -> CallError {
-        if let Ok(problem) = serde_json::from_slice::<Problem>(body) {
-            return CallError::Refused(Box::new(problem));
+        // `/readyz` says more than a problem does.
+        if let Ok(ready) = serde_json::from_slice::<Ready<'_>>(body) {
+            return CallError::Unready(ready.phase.into_owned());
         }
-        match serde_json::from_slice::<Ready<'_>>(body) {
-            Ok(ready) => CallError::Unready(ready.phase.into_owned()),
+        match serde_json::from_slice::<Problem>(body) {
+            Ok(problem) => CallError::Refused(Box::new(problem)),
             Err(_) => CallError::Stranger(format!("it says {status}; check --url")),
         }
     }

@@ -1,12 +1,14 @@
 //! How the server is.
 
 use axum::extract::State;
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use onefold_runtime::Phase;
-use onefold_wire::{Alive, Ready, Text};
+use onefold_wire::{Alive, ErrorCode, Problem, Ready, Text};
+use serde::Serialize;
 
 use crate::answer::{json, ok};
-use crate::failure::Answer;
+use crate::failure::{Answer, Failure};
 use crate::state::AppState;
 
 /// The process answers.
@@ -29,7 +31,7 @@ pub(crate) async fn alive() -> Answer {
     tag = "Server",
     responses(
         (status = 200, description = "New work is welcome", body = Ready<'static>),
-        (status = 503, description = "It is not, or not yet", body = Ready<'static>),
+        (status = 503, description = "It is not, or not yet: a problem with these members, too", body = Ready<'static>),
     ),
 )]
 pub(crate) async fn ready(State(app): State<AppState>) -> Answer {
@@ -49,6 +51,21 @@ pub(crate) async fn ready(State(app): State<AppState>) -> Answer {
         notes.push(Text::from(error.to_string()));
     }
     let ready = health.is_serving();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(json(status, &Ready { ready, phase: Text::from(phase), notes }))
+    let told = Ready { ready, phase: Text::from(phase), notes };
+    if ready {
+        return Ok(ok(&told));
+    }
+    let problem = Failure::new(ErrorCode::NotReady, format!("the server is {phase}")).0;
+    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, &NotReady { problem: &problem, ready: &told });
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
+    Ok(response)
+}
+
+/// Both say why new work is not welcome: one to whoever knows problems, one to whoever knows `/readyz`.
+#[derive(Serialize)]
+struct NotReady<'a> {
+    #[serde(flatten)]
+    problem: &'a Problem,
+    #[serde(flatten)]
+    ready: &'a Ready<'a>,
 }
