@@ -1,0 +1,1 @@
+SELECT onefold.number_events($1::integer)

@@ -1,0 +1,1 @@
+INSERT INTO onefold.dirty (queue, grp) SELECT queue, grp FROM unnest($1::integer[], $2::text[]) AS u (queue, grp)

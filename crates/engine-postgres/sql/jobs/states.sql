@@ -1,0 +1,1 @@
+SELECT seq, created_ms, state FROM onefold.jobs WHERE ns = 0 AND seq = ANY ($1::bigint[])

@@ -1,0 +1,1 @@
+DELETE FROM onefold.dirty WHERE ns = 0 AND queue = $1::integer

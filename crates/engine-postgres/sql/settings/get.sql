@@ -1,0 +1,1 @@
+SELECT value, version FROM onefold.settings WHERE ns = 0 AND name = $1::text

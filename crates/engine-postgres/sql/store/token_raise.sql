@@ -1,0 +1,1 @@
+SELECT setval('onefold.token_seq', $1::bigint, false)

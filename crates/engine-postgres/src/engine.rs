@@ -1,0 +1,432 @@
+//! The engine: the contract, each operation on the node's runtime.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use onefold_core::promise::{promise, promise_or_return};
+use onefold_core::{
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Engine, EngineError, EngineResult, EventCursor,
+    EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob,
+    ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleOp, Settled, StoreStats,
+    Ticked, limits,
+};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::local::Parked;
+use crate::node::{Node, Verdict};
+use crate::ops::tick::{self, Done};
+use crate::pool::{Pool, PoolOptions};
+use crate::{OpenError, Options, PostgresConfig, SCHEMA_VERSION, migrate, ops, params, sql};
+
+/// Tells nodes of one process apart.
+static NODES: AtomicU64 = AtomicU64::new(0);
+
+/// A node that serves a store in PostgreSQL.
+pub struct PostgresEngine {
+    node: Arc<Node>,
+    loops: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Runs a transaction of one operation of `ops` and commits it.
+macro_rules! commit {
+    ($node:expr, |$work:ident| $operation:expr) => {
+        $node.transact(|$work, _| Box::pin(async move { $operation.await.map(Verdict::Commit) })).await
+    };
+}
+
+impl PostgresEngine {
+    /// Opens the store, making its schema in a database that has none. To be called on a tokio runtime with I/O and
+    /// time enabled, on which the engine then lives; its operations may be awaited anywhere.
+    ///
+    /// # Errors
+    /// [`OpenError`], with what to do about it.
+    pub async fn open(config: PostgresConfig, options: Options) -> Result<PostgresEngine, OpenError> {
+        let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
+        let found = migrate::version(&migrate::client(&config, &runtime).await?, &config.schema).await?;
+        match found {
+            0 => drop(migrate::migrate(&config).await?),
+            SCHEMA_VERSION => {}
+            found if found > SCHEMA_VERSION => return Err(OpenError::Newer { found, known: SCHEMA_VERSION }),
+            found => return Err(OpenError::Older { found, needed: SCHEMA_VERSION }),
+        }
+        let pool = Arc::new(Pool::new(
+            PoolOptions {
+                server: config.server,
+                schema: config.schema,
+                transaction_pooler: config.transaction_pooler,
+                connections: config.connections.max(1),
+                connect_within: config.connect_within,
+                lend_within: config.lend_within,
+                lock_wait: config.lock_wait,
+            },
+            runtime.clone(),
+        ));
+        let number = NODES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}-{:016x}", std::process::id(), options.entropy.next_u64());
+        let node = Arc::new(Node::new(
+            pool,
+            options.clock,
+            options.entropy,
+            options.time,
+            runtime.clone(),
+            name,
+            options.serve_gap,
+        ));
+        begin_to_serve(&node).await.map_err(|error| OpenError::Failed(error.to_string()))?;
+        let loops = vec![
+            runtime.spawn(Arc::clone(&node).serve()),
+            runtime.spawn(Arc::clone(&node).look_around(options.look_around)),
+        ];
+        Ok(PostgresEngine { node, loops: Mutex::new(loops) })
+    }
+
+    /// Stops at once and without a goodbye, as the end of the process would: for tests.
+    pub fn abort(&self) {
+        self.node.local.close();
+        self.node.pool.close();
+        for task in self.loops.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+    }
+
+    /// Runs an operation on the engine's runtime: it goes on if nobody awaits it any more.
+    fn run<T, F>(&self, operation: impl FnOnce(Arc<Node>) -> F) -> BoxFuture<'_, EngineResult<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = EngineResult<T>> + Send + 'static,
+    {
+        let (resolver, done) = promise();
+        let operation = operation(Arc::clone(&self.node));
+        self.node.runtime.spawn(async move {
+            // Nobody may be left to hear of it.
+            let _ = resolver.resolve(operation.await);
+        });
+        Box::pin(async move { done.await.unwrap_or(Err(EngineError::Closed)) })
+    }
+}
+
+impl Drop for PostgresEngine {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+/// Raises tokens, and gives live leases their full length if nobody served for a while.
+async fn begin_to_serve(node: &Arc<Node>) -> EngineResult<()> {
+    node.raise_tokens().await?;
+    if node_seen(node).await? {
+        node.renew_leases().await?;
+    }
+    Ok(())
+}
+
+/// Says that this node serves. Gives whether nobody did for too long.
+async fn node_seen(node: &Node) -> EngineResult<bool> {
+    let name = &node.name;
+    let gap = i64::try_from(node.serve_gap.as_millis()).unwrap_or(i64::MAX);
+    commit!(node, |work| async {
+        let rows = work.rows(sql::NODE_SEEN, params![name.clone(), gap]).await?;
+        Ok(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(true)))
+    })
+}
+
+async fn one_tick(node: &Arc<Node>) -> EngineResult<Ticked> {
+    let clock_stepped = node.local.stepped(node.clock.as_ref());
+    let nobody_served = node_seen(node).await?;
+    node.local.forget_due();
+    if clock_stepped || nobody_served {
+        node.renew_leases().await?;
+    }
+    let mut ticked = Ticked { next: node.now(), due: 0, expired: 0, purged: 0, clock_stepped };
+    let done: [Done; 4] = [
+        commit!(node, |work| tick::timers(work))?,
+        commit!(node, |work| tick::deadlines(work))?,
+        commit!(node, |work| tick::retention(work))?,
+        commit!(node, |work| tick::sweep(work))?,
+    ];
+    for part in done {
+        part.add_to(&mut ticked);
+    }
+    node.serve_once().await;
+    node.local.end_waits(node.clock.monotonic());
+    let (due, now) = commit!(node, |work| async { Ok((tick::next_due(work).await?, work.now)) })?;
+    let more = done.iter().any(|part| part.more);
+    let a_minute = now.saturating_add(limits::WAIT_MAX);
+    let found = if more { now } else { due.map_or(a_minute, |due| due.min(a_minute)) };
+    ticked.next = node.local.ticked(found, node.clock.as_ref());
+    Ok(ticked)
+}
+
+impl Engine for PostgresEngine {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { durable: true, multi_process: true, backup: false }
+    }
+
+    fn add(&self, params: AddParams) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Added>>>> {
+        self.run(|node| async move {
+            let params = &params;
+            node.transact(|work, _| {
+                Box::pin(async move {
+                    Ok(match ops::add::add(work, params).await? {
+                        Ok(outcomes) => Verdict::Commit(outcomes),
+                        Err(refused) => Verdict::RollBack(refused.outcomes(params.jobs.len())),
+                    })
+                })
+            })
+            .await
+        })
+    }
+
+    fn lease(&self, params: LeaseParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>> {
+        let node = Arc::clone(&self.node);
+        let give_back = Arc::clone(&self.node);
+        let (answer, promised) = promise_or_return(move |unclaimed: Vec<LeasedJob>| {
+            let runtime = give_back.runtime.clone();
+            runtime.spawn(async move { give_back.release(unclaimed).await });
+        });
+        let (failed, failure) = promise();
+        self.node.runtime.spawn(async move {
+            if let Err(error) = lease_or_park(&node, params, answer).await {
+                let _ = failed.resolve(error);
+            }
+        });
+        Box::pin(async move {
+            match promised.await {
+                Some(leased) => Ok(leased),
+                None => Err(failure.await.unwrap_or(EngineError::Closed)),
+            }
+        })
+    }
+
+    fn settle(&self, ops: Vec<SettleOp>) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Settled>>>> {
+        self.run(|node| async move {
+            let ops = &ops;
+            commit!(node, |work| ops::settle::settle(work, ops))
+        })
+    }
+
+    fn cancel(&self, id: JobId, force: bool) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
+        self.run(move |node| async move { commit!(node, |work| ops::manage::cancel(work, id, force)) })
+    }
+
+    fn retry(&self, id: JobId, accept_duplicates: bool) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
+        self.run(move |node| async move { commit!(node, |work| ops::manage::retry(work, id, accept_duplicates)) })
+    }
+
+    fn redrive(&self, params: RedriveParams) -> BoxFuture<'_, EngineResult<ItemResult<Redriven>>> {
+        self.run(|node| async move {
+            let params = &params;
+            commit!(node, |work| ops::manage::redrive(work, params))
+        })
+    }
+
+    fn edit(&self, id: JobId, edit: JobEdit) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
+        self.run(move |node| async move {
+            let edit = &edit;
+            commit!(node, |work| ops::manage::edit(work, id, edit))
+        })
+    }
+
+    fn delete(&self, id: JobId) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
+        self.run(move |node| async move { commit!(node, |work| ops::manage::delete(work, id)) })
+    }
+
+    fn get(&self, id: JobId) -> BoxFuture<'_, EngineResult<Option<JobView>>> {
+        self.run(move |node| async move { commit!(node, |work| ops::look::get(work, id)) })
+    }
+
+    fn list(&self, params: ListParams) -> BoxFuture<'_, EngineResult<JobPage>> {
+        self.run(|node| async move {
+            let params = &params;
+            commit!(node, |work| ops::look::list(work, params))
+        })
+    }
+
+    fn finished(&self, id: JobId) -> BoxFuture<'_, EngineResult<()>> {
+        // Registered before the look, so that an end in between is not missed.
+        let waiter = self.node.local.wait_finished(id);
+        let there = self.run(move |node| async move {
+            node.local.open()?;
+            let ids = [id].into();
+            let ids = &ids;
+            let states = commit!(node, |work| ops::look::states(work, ids))?;
+            Ok(states.get(&id).is_some_and(|state| !state.is_finished()))
+        });
+        Box::pin(async move {
+            if there.await? { waiter.await.ok_or(EngineError::Closed) } else { Ok(()) }
+        })
+    }
+
+    fn queues(&self) -> BoxFuture<'_, EngineResult<Vec<QueueView>>> {
+        self.run(|node| async move { commit!(node, |work| ops::queues::all(work)) })
+    }
+
+    fn queue(&self, name: QueueName) -> BoxFuture<'_, EngineResult<Option<QueueView>>> {
+        self.run(|node| async move {
+            let name = &name;
+            commit!(node, |work| ops::queues::one(work, name))
+        })
+    }
+
+    fn set_queue(&self, name: QueueName, patch: QueuePatch) -> BoxFuture<'_, EngineResult<QueueView>> {
+        self.run(|node| async move {
+            let (name, patch) = (&name, &patch);
+            commit!(node, |work| ops::queues::set(work, name, patch))
+        })
+    }
+
+    fn delete_queue(&self, name: QueueName, force: bool) -> BoxFuture<'_, EngineResult<ItemResult<DeletedQueue>>> {
+        self.run(move |node| async move {
+            let name = &name;
+            commit!(node, |work| ops::queues::delete(work, name, force))
+        })
+    }
+
+    fn key(&self, queue: QueueName, key: Key) -> BoxFuture<'_, EngineResult<Option<KeyView>>> {
+        self.run(|node| async move {
+            let (queue, key) = (&queue, &key);
+            commit!(node, |work| ops::look::key(work, queue, key.clone()))
+        })
+    }
+
+    fn release_key(&self, queue: QueueName, key: Key) -> BoxFuture<'_, EngineResult<Option<KeyView>>> {
+        self.run(|node| async move {
+            let (queue, key) = (&queue, &key);
+            commit!(node, |work| ops::manage::release_key(work, queue, key.clone()))
+        })
+    }
+
+    fn setting(&self, name: String) -> BoxFuture<'_, EngineResult<Option<Setting>>> {
+        self.run(|node| async move {
+            let name = &name;
+            commit!(node, |work| ops::queues::setting(work, name))
+        })
+    }
+
+    fn set_setting(
+        &self,
+        name: String,
+        value: Bytes,
+        expected: u64,
+    ) -> BoxFuture<'_, EngineResult<Result<u64, Setting>>> {
+        self.run(move |node| async move {
+            let (name, value) = (&name, &value);
+            commit!(node, |work| ops::queues::set_setting(work, name, value, expected))
+        })
+    }
+
+    fn events(&self, params: EventsParams) -> BoxFuture<'_, EngineResult<EventPage>> {
+        self.run(|node| async move {
+            let params = &params;
+            commit!(node, |work| ops::events::page(work, params))
+        })
+    }
+
+    fn events_after(&self, cursor: EventCursor) -> BoxFuture<'_, EngineResult<()>> {
+        let waiter = self.node.local.wait_events(cursor);
+        let last = self.run(|node| async move { commit!(node, |work| ops::events::number(work)) });
+        Box::pin(async move {
+            if last.await? > cursor { Ok(()) } else { waiter.await.ok_or(EngineError::Closed) }
+        })
+    }
+
+    fn tick(&self) -> BoxFuture<'_, EngineResult<Ticked>> {
+        self.run(|node| async move {
+            node.local.open()?;
+            one_tick(&node).await
+        })
+    }
+
+    fn tick_sooner(&self) -> BoxFuture<'_, ()> {
+        match self.node.local.wait_tick(self.node.clock.as_ref()) {
+            None => Box::pin(std::future::ready(())),
+            Some(waiter) => Box::pin(async move {
+                waiter.await;
+            }),
+        }
+    }
+
+    fn backup(&self, _to: PathBuf) -> BoxFuture<'_, EngineResult<BackupDone>> {
+        let advice = "a PostgreSQL store is backed up with PostgreSQL's own means: pg_dump, or pg_basebackup with WAL archiving";
+        Box::pin(std::future::ready(Err(EngineError::Io(advice.to_owned()))))
+    }
+
+    fn stats(&self) -> BoxFuture<'_, EngineResult<StoreStats>> {
+        let parked = self.node.local.figures().0;
+        self.run(move |node| async move {
+            node.local.open()?;
+            let (keys, file_bytes) = commit!(node, |work| async {
+                let rows = work.rows(sql::FIGURES, params![]).await?;
+                let row = rows.first().ok_or_else(|| crate::error::corrupt("figures without a row"))?;
+                Ok((row.try_get::<_, i64>(0)?, row.try_get::<_, i64>(1)?))
+            })?;
+            let (_, attempts, commits) = node.local.figures();
+            Ok(StoreStats {
+                attempts,
+                commits,
+                parked_polls: parked,
+                keys: keys.cast_unsigned(),
+                file_bytes: file_bytes.cast_unsigned(),
+                ..StoreStats::default()
+            })
+        })
+    }
+
+    fn drain(&self) -> BoxFuture<'_, EngineResult<()>> {
+        self.node.local.drain();
+        Box::pin(std::future::ready(self.node.local.open()))
+    }
+
+    fn close(&self) -> BoxFuture<'_, EngineResult<()>> {
+        self.run(|node| async move {
+            let name = &node.name;
+            let gone = commit!(node, |work| async {
+                work.rows(sql::NODE_GONE, params![name.clone()]).await.map(drop)
+            });
+            node.local.close();
+            node.pool.close();
+            match gone {
+                Ok(()) | Err(EngineError::Closed) => Ok(()),
+                Err(error) => {
+                    // Others find out by themselves that nobody ticks here any more.
+                    tracing::warn!(%error, "could not say goodbye to the database");
+                    Ok(())
+                }
+            }
+        })
+    }
+}
+
+/// Leases now, or parks the call.
+async fn lease_or_park(
+    node: &Arc<Node>,
+    params: LeaseParams,
+    answer: onefold_core::promise::Resolver<Vec<LeasedJob>>,
+) -> EngineResult<()> {
+    node.local.open()?;
+    let mut leased = match params.poll {
+        Some(poll) => commit!(node, |work| ops::lease::held_by_poll(work, poll))?,
+        None => Vec::new(),
+    };
+    if leased.is_empty() && !node.local.is_draining() {
+        if let Some(poll) = params.poll {
+            node.local.end_parked(poll);
+        }
+        leased = node.lease_now(&params).await?;
+        if leased.is_empty() && !params.wait.is_zero() {
+            let until = node.clock.monotonic().saturating_add(params.wait);
+            let queues = params.queues.iter().cloned().collect();
+            node.local.park(Parked { params, until, answer }, node.clock.as_ref());
+            // What became leasable between the look and the parking has told nobody.
+            node.hint(&queues);
+            return Ok(());
+        }
+    }
+    if let Err(unwanted) = answer.resolve(leased) {
+        node.release(unwanted).await;
+    }
+    Ok(())
+}

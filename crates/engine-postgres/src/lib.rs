@@ -1,0 +1,21 @@
+//! The scale-out engine: PostgreSQL 14 and newer, any number of identical nodes, no leader.
+//!
+//! Jobs are changed in transactions that lock their rows, by the rules of the core; a reply is sent
+//! after the commit. How it is laid out and why: `docs/internals/engine-postgres.md`.
+
+mod engine;
+mod error;
+mod local;
+mod migrate;
+mod node;
+mod open;
+mod ops;
+mod place;
+mod pool;
+mod rows;
+mod sql;
+mod work;
+
+pub use engine::PostgresEngine;
+pub use migrate::{Migrated, SCHEMA_VERSION, migrate};
+pub use open::{OpenError, Options, PostgresConfig, Time};

@@ -1,0 +1,127 @@
+//! The schema: made and brought forward, never back.
+
+use tokio::runtime::Handle;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use crate::error::told;
+use crate::pool::connect;
+use crate::sql::{for_schema, quoted};
+use crate::{OpenError, PostgresConfig};
+
+/// All migrations in order; the first is number 1.
+const MIGRATIONS: &[&str] = &[include_str!("../sql/migrations/0001.sql")];
+
+/// The schema this program works with.
+pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
+
+/// What a migration did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// The schema's version before; 0 if there was none.
+    pub from: i32,
+    /// And now.
+    pub to: i32,
+}
+
+impl From<tokio_postgres::Error> for OpenError {
+    fn from(error: tokio_postgres::Error) -> OpenError {
+        let told = told(&error);
+        let Some(state) = error.code() else { return OpenError::Unreachable(told) };
+        match state {
+            &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+                OpenError::Credentials(told)
+            }
+            &SqlState::INVALID_CATALOG_NAME => OpenError::NoDatabase(told),
+            &SqlState::INSUFFICIENT_PRIVILEGE => OpenError::Privileges(told),
+            &SqlState::READ_ONLY_SQL_TRANSACTION => OpenError::ReadOnly(told),
+            _ => match state.code().get(..2) {
+                Some("08" | "53" | "57") => OpenError::Unreachable(told),
+                _ => OpenError::Failed(told),
+            },
+        }
+    }
+}
+
+pub(crate) async fn client(config: &PostgresConfig, runtime: &Handle) -> Result<Client, OpenError> {
+    let client = connect(&config.server, config.connect_within, runtime).await?;
+    let row = client.query_typed("SELECT current_setting('server_version_num')::int, pg_is_in_recovery()", &[]).await?;
+    let Some(row) = row.first() else { return Err(OpenError::Failed("the server says nothing".into())) };
+    let version: i32 = row.try_get(0)?;
+    if version < 140_000 {
+        return Err(OpenError::TooOld { major: version / 10_000 });
+    }
+    if row.try_get(1)? {
+        return Err(OpenError::ReadOnly("the server is a standby".into()));
+    }
+    Ok(client)
+}
+
+/// The version of the schema, 0 if there is none.
+pub(crate) async fn version(client: &Client, schema: &str) -> Result<i32, OpenError> {
+    let there = client
+        .query_typed(
+            "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 AND c.relname = 'schema_versions'",
+            &[(&schema, tokio_postgres::types::Type::TEXT)],
+        )
+        .await?;
+    if there.is_empty() {
+        return Ok(0);
+    }
+    let text = format!("SELECT coalesce(max(version), 0) FROM {}.schema_versions", quoted(schema));
+    let rows = client.query_typed(&text, &[]).await?;
+    Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
+}
+
+/// Makes the schema, or brings it to [`SCHEMA_VERSION`]. Each step is one transaction, under a lock that lets one
+/// program at a time do it: a schema is never half-way between two versions.
+///
+/// # Errors
+/// [`OpenError`], with what to do about it: a newer schema is refused.
+pub async fn migrate(config: &PostgresConfig) -> Result<Migrated, OpenError> {
+    let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
+    let mut client = client(config, &runtime).await?;
+    let from = version(&client, &config.schema).await?;
+    let mut now = from;
+    while now < SCHEMA_VERSION {
+        now = step(&mut client, &config.schema).await?;
+    }
+    if now > SCHEMA_VERSION {
+        return Err(OpenError::Newer { found: now, known: SCHEMA_VERSION });
+    }
+    Ok(Migrated { from, to: now })
+}
+
+/// Does the next step, unless somebody else did. Gives the version after it.
+async fn step(client: &mut Client, schema: &str) -> Result<i32, OpenError> {
+    let text = tokio_postgres::types::Type::TEXT;
+    let tx = client.build_transaction().read_only(false).start().await?;
+    tx.query_typed(
+        "SELECT pg_advisory_xact_lock(hashtext('onefold'), hashtext($1))",
+        &[(&schema, text.clone())],
+    )
+    .await?;
+    let there =
+        tx.query_typed("SELECT 1 FROM pg_namespace WHERE nspname = $1", &[(&schema, text)]).await?;
+    let name = quoted(schema);
+    if there.is_empty() {
+        tx.batch_execute(&format!("CREATE SCHEMA {name}")).await?;
+    }
+    tx.batch_execute(&format!(
+        "CREATE TABLE IF NOT EXISTS {name}.schema_versions \
+         (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+    ))
+    .await?;
+    let rows = tx
+        .query_typed(&format!("SELECT coalesce(max(version), 0) FROM {name}.schema_versions"), &[])
+        .await?;
+    let now: i32 = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
+    let Some(migration) = usize::try_from(now).ok().and_then(|place| MIGRATIONS.get(place)) else {
+        return Ok(now);
+    };
+    tx.batch_execute(&for_schema(migration, schema)).await?;
+    tx.batch_execute(&format!("INSERT INTO {name}.schema_versions (version) VALUES ({})", now + 1)).await?;
+    tx.commit().await?;
+    Ok(now + 1)
+}

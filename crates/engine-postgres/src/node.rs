@@ -1,0 +1,264 @@
+//! A node: connections, what it keeps in memory, and how a transaction is run.
+
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use onefold_core::{
+    BoxFuture, Clock, End, EngineError, EngineResult, Entropy, LeaseParams, LeasedJob, QueueName, SettleAction,
+    SettleOp, Timestamp,
+};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use crate::Time;
+use crate::error::{Fault, Outcome};
+use crate::local::Local;
+use crate::ops;
+use crate::pool::Pool;
+use crate::work::Work;
+
+/// How often a transaction is tried that fails for no fault of its own.
+const TRIES: u32 = 10;
+/// Wait before the second try; doubled for each after it.
+const FIRST_WAIT: Duration = Duration::from_millis(2);
+/// No wait is longer.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// See the [module](self).
+pub(crate) struct Node {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) local: Local,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) time: Time,
+    pub(crate) runtime: Handle,
+    pub(crate) name: String,
+    pub(crate) serve_gap: Duration,
+    /// Queues in which something may have become leasable; `None`: any of them.
+    hints: Mutex<Option<BTreeSet<QueueName>>>,
+    hinted: Notify,
+    serving: tokio::sync::Mutex<()>,
+}
+
+/// Tells the compiler that what an operation borrows (`'a`) outlives its use of the work (`'w`).
+pub(crate) type Within<'w, 'a> = PhantomData<&'w &'a ()>;
+
+/// What became of a transaction that ended well: keep it or take it back.
+pub(crate) enum Verdict<T> {
+    Commit(T),
+    RollBack(T),
+}
+
+impl Node {
+    #[allow(clippy::too_many_arguments, reason = "a node is made in one place, of these things")]
+    pub(crate) fn new(
+        pool: Arc<Pool>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        time: Time,
+        runtime: Handle,
+        name: String,
+        serve_gap: Duration,
+    ) -> Node {
+        let local = Local::new(clock.as_ref());
+        let (hints, serving) = (Mutex::new(Some(BTreeSet::new())), tokio::sync::Mutex::new(()));
+        Node { pool, local, clock, entropy, time, runtime, name, serve_gap, hints, hinted: Notify::new(), serving }
+    }
+
+    /// Runs one transaction, again if it fails for no fault of its own.
+    pub(crate) async fn transact<'a, T>(
+        &self,
+        operation: impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>> + Send + Sync,
+    ) -> EngineResult<T> {
+        let mut wait = FIRST_WAIT;
+        let mut last = String::new();
+        for attempt in 0..TRIES {
+            self.local.open()?;
+            if attempt > 0 {
+                let jitter = self.entropy.up_to(wait.as_micros() as u64 / 2);
+                tokio::time::sleep(wait / 2 + Duration::from_micros(jitter)).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+            match self.once(&operation).await {
+                Ok(value) => return Ok(value),
+                Err(Fault::Engine(error)) => return Err(error),
+                Err(Fault::Locked) => return Err(EngineError::Busy),
+                Err(Fault::NewServer) => self.raise_tokens().await?,
+                Err(Fault::Again(why)) => {
+                    tracing::debug!(why, attempt, "a transaction is tried again");
+                    last = why;
+                }
+            }
+        }
+        tracing::warn!(why = last, "a transaction was given up after {TRIES} tries");
+        Err(EngineError::Busy)
+    }
+
+    async fn once<'a, T>(
+        &self,
+        operation: &(impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>> + Send + Sync),
+    ) -> Outcome<T> {
+        let (tx, database_time) = self.pool.begin().await?;
+        let now = match self.time {
+            Time::Database => database_time,
+            Time::Clock => self.clock.now(),
+        };
+        let mut work = Work::new(tx, now, Arc::clone(&self.entropy));
+        match operation(&mut work, PhantomData).await {
+            Ok(Verdict::Commit(value)) => {
+                let effects = std::mem::take(&mut work.effects);
+                work.tx.commit().await?;
+                self.local.committed(&effects, self.clock.as_ref());
+                self.hint(&effects.leasable);
+                Ok(value)
+            }
+            Ok(Verdict::RollBack(value)) => {
+                work.tx.roll_back().await;
+                Ok(value)
+            }
+            Err(fault) => {
+                work.tx.roll_back().await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Makes tokens larger than whatever an earlier life of the server may have handed out (I4).
+    pub(crate) async fn raise_tokens(&self) -> EngineResult<()> {
+        let raise = self.once(&|work, _| {
+            Box::pin(async move { ops::lease::raise_tokens(work).await.map(Verdict::Commit) })
+        });
+        match raise.await {
+            Ok(()) => Ok(()),
+            // The caller tries again.
+            Err(Fault::Again(_) | Fault::Locked | Fault::NewServer) => Ok(()),
+            Err(Fault::Engine(error)) => Err(error),
+        }
+    }
+
+    /// Gives live leases their full length again.
+    pub(crate) async fn renew_leases(&self) -> EngineResult<()> {
+        let mut from = Some((i32::MIN, i64::MIN));
+        while let Some(after) = from {
+            from = self
+                .transact(|work, _| {
+                    Box::pin(async move { ops::lease::renew(work, after).await.map(Verdict::Commit) })
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn hint(&self, queues: &BTreeSet<QueueName>) {
+        if queues.is_empty() {
+            return;
+        }
+        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hints) = hints.as_mut() {
+            hints.extend(queues.iter().cloned());
+        }
+        drop(hints);
+        self.hinted.notify_one();
+    }
+
+    /// Has every parked call looked at.
+    pub(crate) fn hint_all(&self) {
+        *self.hints.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.hinted.notify_one();
+    }
+
+    pub(crate) async fn lease_now(&self, params: &LeaseParams) -> EngineResult<Vec<LeasedJob>> {
+        self.transact(|work, _| Box::pin(async move { ops::lease::lease(work, params).await.map(Verdict::Commit) })).await
+    }
+
+    /// Gives back jobs that were leased for a call that is gone, at no cost.
+    pub(crate) async fn release(&self, unwanted: Vec<LeasedJob>) {
+        let op = |leased: &LeasedJob| {
+            let token = leased.attempt()?.token;
+            Some(SettleOp { id: leased.job.id, token, action: SettleAction::End(End::Release) })
+        };
+        let ops: Vec<SettleOp> = unwanted.iter().filter_map(op).collect();
+        let released = self.transact(|work, _| {
+            let ops = &ops;
+            Box::pin(async move { ops::settle::settle(work, ops).await.map(Verdict::Commit) })
+        });
+        if let Err(error) = released.await {
+            tracing::warn!(%error, "jobs leased for a call that was gone wait for the end of their leases");
+        }
+    }
+
+    /// Serves parked calls for as long as the node lives.
+    pub(crate) async fn serve(self: Arc<Self>) {
+        loop {
+            self.hinted.notified().await;
+            if self.local.open().is_err() {
+                return;
+            }
+            self.serve_once().await;
+        }
+    }
+
+    /// Serves parked calls from the queues of which there were hints.
+    pub(crate) async fn serve_once(&self) {
+        let _one_at_a_time = self.serving.lock().await;
+        let hints = {
+            let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+            hints.replace(BTreeSet::new())
+        };
+        for (number, params) in self.local.to_serve(hints.as_ref()) {
+            if !self.local.waits(number) {
+                continue;
+            }
+            match self.lease_now(&params).await {
+                Ok(leased) if leased.is_empty() => {}
+                Ok(leased) => {
+                    if let Err(unwanted) = self.local.give(number, leased) {
+                        self.release(unwanted).await;
+                    }
+                }
+                Err(EngineError::Closed) => return,
+                Err(error) => tracing::warn!(%error, "a parked call could not be served"),
+            }
+        }
+    }
+
+    /// Looks now and then for what other nodes did. Hints between nodes may be lost; this may not.
+    pub(crate) async fn look_around(self: Arc<Self>, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            if self.local.open().is_err() {
+                return;
+            }
+            self.local.wake_ticks();
+            self.hint_all();
+            let awaited = self.local.awaited();
+            if !awaited.is_empty() {
+                self.look_for_ends(&awaited).await;
+            }
+            if self.local.awaits_events()
+                && let Ok(last) = self
+                    .transact(|work, _| Box::pin(async move { ops::events::number(work).await.map(Verdict::Commit) }))
+                    .await
+            {
+                self.local.tell_events(last);
+            }
+        }
+    }
+
+    async fn look_for_ends(&self, awaited: &BTreeSet<onefold_core::JobId>) {
+        let states = self
+            .transact(|work, _| Box::pin(async move { ops::look::states(work, awaited).await.map(Verdict::RollBack) }))
+            .await;
+        if let Ok(states) = states {
+            let over = |id: &&onefold_core::JobId| states.get(*id).is_none_or(|state| state.is_finished());
+            self.local.tell_finished(&awaited.iter().filter(over).copied().collect());
+        }
+    }
+
+    /// The time by the clock this store lives by, as near as this node can tell without asking.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

@@ -1,0 +1,137 @@
+//! How to open a store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use onefold_core::{Clock, Entropy};
+use thiserror::Error;
+
+/// Where the store is.
+#[derive(Debug, Clone)]
+pub struct PostgresConfig {
+    /// The server and the database: `host=a,b target_session_attrs=read-write` works, and so does a URL.
+    pub server: tokio_postgres::Config,
+    /// The schema, by any name. It is ours alone.
+    pub schema: String,
+    /// There is a pooler between us and the server that gives each transaction another connection (PgBouncer in
+    /// transaction mode): nothing is kept in sessions, at some cost.
+    pub transaction_pooler: bool,
+    /// Connections at the most.
+    pub connections: usize,
+    /// How long a connection may take to come about.
+    pub connect_within: Duration,
+    /// How long an operation waits for a connection of the pool before it is refused as busy.
+    pub lend_within: Duration,
+    /// How long an operation waits for a row that somebody's open transaction holds before it is refused as busy.
+    pub lock_wait: Duration,
+}
+
+impl PostgresConfig {
+    /// The defaults with this server.
+    pub fn new(server: tokio_postgres::Config) -> PostgresConfig {
+        PostgresConfig {
+            server,
+            schema: "onefold".to_owned(),
+            transaction_pooler: false,
+            connections: 16,
+            connect_within: Duration::from_secs(5),
+            lend_within: Duration::from_secs(10),
+            lock_wait: Duration::from_secs(2),
+        }
+    }
+
+    /// The defaults with the server of a URL or of `key=value` words.
+    ///
+    /// # Errors
+    /// [`OpenError::Config`] if it is neither.
+    pub fn parse(text: &str) -> Result<PostgresConfig, OpenError> {
+        text.parse().map(PostgresConfig::new).map_err(|error: tokio_postgres::Error| {
+            OpenError::Config(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
+        })
+    }
+}
+
+/// Whose time counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Time {
+    /// The database's, which all nodes share.
+    Database,
+    /// The clock's of [`Options`]: for tests.
+    Clock,
+}
+
+/// How to open it.
+#[derive(Clone)]
+pub struct Options {
+    /// For waits and steps of the clock, by its monotonic side; for everything under [`Time::Clock`].
+    pub clock: Arc<dyn Clock>,
+    /// Where jitter comes from.
+    pub entropy: Arc<dyn Entropy>,
+    /// Whose time counts.
+    pub time: Time,
+    /// How often this node looks for what others did: the longest a lost hint can cost.
+    pub look_around: Duration,
+    /// After so long without a node that ticks, live leases get their full length again.
+    pub serve_gap: Duration,
+}
+
+impl Options {
+    /// The defaults with these clocks and this randomness.
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Options {
+        let (look_around, serve_gap) = (Duration::from_secs(1), Duration::from_secs(5));
+        Options { clock, entropy, time: Time::Database, look_around, serve_gap }
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// Not a URL, and no `key=value` words either.
+    #[error("not a PostgreSQL address: {0}; write postgres://user@host/database or host=... dbname=...")]
+    Config(String),
+    /// There is no server, or it takes nobody in just now.
+    #[error("cannot reach the PostgreSQL server: {0}; check host and port, and whether it is up")]
+    Unreachable(String),
+    /// Wrong user or password.
+    #[error("the PostgreSQL server refused the credentials: {0}; check user and password, and pg_hba.conf")]
+    Credentials(String),
+    /// No such database.
+    #[error("there is no such database: {0}; create it first")]
+    NoDatabase(String),
+    /// The role may not do what is needed.
+    #[error(
+        "the role may not do this: {0}; run `onefold migrate` as the owner and grant the role the schema's tables, sequences and functions"
+    )]
+    Privileges(String),
+    /// A standby, or a server that takes no writes.
+    #[error("the database is read-only: {0}; connect to the primary, with target_session_attrs=read-write")]
+    ReadOnly(String),
+    /// Older than we support.
+    #[error("PostgreSQL {major} is too old; 14 or newer is needed")]
+    TooOld {
+        /// Its major version.
+        major: i32,
+    },
+    /// An older schema: it is not changed without being asked.
+    #[error("the schema is of version {found}, this program needs {needed}; run `onefold migrate`")]
+    Older {
+        /// What is there.
+        found: i32,
+        /// What is needed.
+        needed: i32,
+    },
+    /// A newer schema.
+    #[error("the schema is of version {found}, newer than the {known} this program knows; run a newer onefold")]
+    Newer {
+        /// What is there.
+        found: i32,
+        /// What this program knows.
+        known: i32,
+    },
+    /// Called outside a tokio runtime.
+    #[error("opening a PostgreSQL store needs a tokio runtime with I/O and time enabled")]
+    NoRuntime,
+    /// Anything else the server said.
+    #[error("the PostgreSQL store cannot be opened: {0}")]
+    Failed(String),
+}

@@ -1,0 +1,320 @@
+//! Handing out jobs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use onefold_core::{
+    Event, FencingToken, IllegalTransition, LeaseParams, LeasedJob, QueueName, State, Timestamp, limits, rules,
+};
+
+use crate::error::{Fault, Outcome, corrupt};
+use crate::params;
+use crate::rows::{QueueNumber, fill, read_job, seq_code};
+use crate::sql;
+use crate::work::Work;
+
+/// Before the first of a line.
+const START: (i16, i64) = (i16::MIN, 0);
+/// Looks at a line before a call gives up: each brings jobs, or buries some, or finds some being claimed.
+const LOOKS: usize = 10_000;
+
+/// The line of a queue, as far as this call has looked into it.
+struct Line {
+    from: (i16, i64),
+    /// Jobs that may be leased, in order.
+    found: VecDeque<i64>,
+    /// There is nobody behind those.
+    ended: bool,
+    /// How many more may run.
+    room: u64,
+}
+
+/// What this life of the server is called, and whether tokens were raised for it. Keeps them from being raised until
+/// the end of the transaction.
+pub(crate) async fn server(work: &mut Work) -> Outcome<(String, bool)> {
+    let rows = work.rows(sql::SERVER, params![]).await?;
+    let row = rows.first().ok_or_else(|| corrupt("a server without a name"))?;
+    let (here, known): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let same = here == known;
+    Ok((here, same))
+}
+
+/// Makes every later token larger than all earlier ones and than the clock's (I4).
+pub(crate) async fn raise_tokens(work: &mut Work) -> Outcome<()> {
+    work.rows(sql::GATE, params![]).await?;
+    let (here, _) = server(work).await?;
+    let high_water = high_water(work).await?;
+    let raised = onefold_core::TokenSequence::opened(high_water, work.now).high_water();
+    if raised > high_water {
+        work.rows(sql::TOKEN_RAISE, params![raised.cast_signed()]).await?;
+    }
+    work.rows(sql::SERVER_KNOWN, params![here]).await?;
+    Ok(())
+}
+
+async fn high_water(work: &mut Work) -> Outcome<u64> {
+    let rows = work.rows(sql::TOKEN_HIGH_WATER, params![]).await?;
+    let row = rows.first().ok_or_else(|| corrupt("a sequence without a value"))?;
+    Ok(row.try_get::<_, i64>(0)?.cast_unsigned())
+}
+
+/// The jobs an earlier call with the same poll id was given and still holds.
+pub(crate) async fn held_by_poll(work: &mut Work, poll: u64) -> Outcome<Vec<LeasedJob>> {
+    let rows = work.rows(sql::BY_POLL, params![poll.cast_signed()]).await?;
+    let seqs = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    if seqs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let loaded = work.rows(sql::LOAD_JOBS, params![seqs.clone()]).await?;
+    let mut held = BTreeMap::new();
+    for row in &loaded {
+        let read = read_job(row)?;
+        let is_held = read.job.attempt.as_ref().is_some_and(|attempt| attempt.poll == Some(poll));
+        if is_held && read.job.state == State::Running {
+            let leased = LeasedJob { job: read.job, spec: read.spec, checkpoint: None };
+            held.insert(seq_code(leased.job.id), leased);
+        }
+    }
+    give_contents(work, &mut held, seqs).await?;
+    Ok(held.into_values().collect())
+}
+
+/// Loads payloads and checkpoints.
+async fn give_contents(work: &mut Work, jobs: &mut BTreeMap<i64, LeasedJob>, seqs: Vec<i64>) -> Outcome<()> {
+    for row in work.rows(sql::PAYLOADS, params![seqs]).await? {
+        let seq: i64 = row.try_get(0)?;
+        if let Some(leased) = jobs.get_mut(&seq) {
+            fill(&mut leased.spec.payload, row.try_get(1)?);
+            leased.checkpoint = row.try_get::<_, Option<Vec<u8>>>(2)?.map(bytes::Bytes::from);
+        }
+    }
+    Ok(())
+}
+
+/// Leases what there is.
+pub(crate) async fn lease(work: &mut Work, params: &LeaseParams) -> Outcome<Vec<LeasedJob>> {
+    let (_, same) = server(work).await?;
+    if !same {
+        return Err(Fault::NewServer);
+    }
+    let (queues, mut lines) = lines(work, &params.queues).await?;
+    if lines.values().all(|line| line.room == 0) {
+        return Ok(Vec::new());
+    }
+    let chosen = choose(work, params, &queues, &mut lines).await?;
+    let tokens = take_tokens(work, chosen.len()).await?;
+    for (seq, token) in chosen.iter().zip(tokens) {
+        let done = work.change(*seq, |record, now, _| {
+            let last = record.job.attempt.clone();
+            let (job, policy) = record.split();
+            rules::lease(job, policy, token, params.worker.clone(), params.lease, params.poll, now)?;
+            Work::keep_attempt(record, last);
+            Ok::<_, IllegalTransition>(Some(Event::Leased))
+        })?;
+        done.map_err(|illegal| corrupt(&illegal.to_string()))?;
+    }
+    work.flush().await?;
+    let mut leased = BTreeMap::new();
+    for seq in &chosen {
+        let record = work.record(*seq).ok_or_else(|| corrupt("a job that is gone"))?;
+        let job = LeasedJob { job: record.job.clone(), spec: record.spec.clone(), checkpoint: None };
+        leased.insert(*seq, job);
+    }
+    if !chosen.is_empty() {
+        give_contents(work, &mut leased, chosen.clone()).await?;
+    }
+    Ok(chosen.iter().filter_map(|seq| leased.remove(seq)).collect())
+}
+
+/// The lines of the queues asked for, in the order asked for; unknown queues have none.
+async fn lines(
+    work: &mut Work,
+    names: &[QueueName],
+) -> Outcome<(Vec<Option<QueueNumber>>, BTreeMap<QueueNumber, Line>)> {
+    let texts: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
+    let rows = work.rows(sql::QUEUES_BY_NAME, params![texts]).await?;
+    let mut numbers = work.read_queues(&rows)?;
+    work.promote(numbers.clone()).await?;
+    numbers.sort_unstable();
+    let mut limited = Vec::new();
+    for number in &numbers {
+        let settings = &work.queue(*number)?.settings;
+        if settings.concurrency.is_some() && !settings.paused {
+            limited.push(*number);
+        }
+    }
+    if !limited.is_empty() {
+        // Who counts what runs counts alone.
+        work.rows(sql::LOCK_QUEUES, params![limited.clone()]).await?;
+        let rows = work.rows(sql::QUEUES_BY_NUMBER, params![limited]).await?;
+        work.read_queues(&rows)?;
+    }
+    let mut lines = BTreeMap::new();
+    for number in numbers {
+        let settings = work.queue(number)?.settings.clone();
+        let room = match settings.concurrency {
+            _ if settings.paused => 0,
+            None => u64::MAX,
+            Some(limit) => {
+                let rows = work.rows(sql::RUNNING, params![number, i64::from(limit)]).await?;
+                let running: i64 = rows.first().ok_or_else(|| corrupt("a count without a row"))?.try_get(0)?;
+                u64::from(limit).saturating_sub(running.cast_unsigned())
+            }
+        };
+        lines.insert(number, Line { from: START, found: VecDeque::new(), ended: false, room });
+    }
+    let by_name: BTreeMap<QueueName, QueueNumber> =
+        lines.keys().filter_map(|number| Some((work.queue(*number).ok()?.name.clone(), *number))).collect();
+    Ok((names.iter().map(|name| by_name.get(name).copied()).collect(), lines))
+}
+
+/// Chooses jobs as the call wants them.
+async fn choose(
+    work: &mut Work,
+    params: &LeaseParams,
+    queues: &[Option<QueueNumber>],
+    lines: &mut BTreeMap<QueueNumber, Line>,
+) -> Outcome<Vec<i64>> {
+    let max = params.max as usize;
+    let mut turn = 0;
+    if params.fair && !queues.is_empty() {
+        turn = (high_water(work).await? % queues.len() as u64) as usize;
+    }
+    let (mut chosen, mut bytes, mut empty) = (Vec::new(), 0, BTreeSet::new());
+    while chosen.len() < max && empty.len() < queues.len() {
+        let place = if params.fair { turn % queues.len() } else { empty.len() };
+        turn += 1;
+        if empty.contains(&place) {
+            continue;
+        }
+        let rest = max - chosen.len();
+        let want = if params.fair { rest.div_ceil(queues.len() - empty.len()) } else { rest };
+        let next = match queues.get(place).copied().flatten().and_then(|queue| Some((queue, lines.get_mut(&queue)?))) {
+            Some((queue, line)) => next_of(work, queue, line, want, &chosen).await?,
+            None => None,
+        };
+        let Some(seq) = next else {
+            empty.insert(place);
+            continue;
+        };
+        let size = work.record(seq).map_or(0, |record| record.payload_bytes);
+        if !chosen.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
+            break;
+        }
+        bytes += size;
+        chosen.push(seq);
+    }
+    Ok(chosen)
+}
+
+/// The next job of a line that may be leased; those whose last moment to start has passed die on the way.
+async fn next_of(
+    work: &mut Work,
+    queue: QueueNumber,
+    line: &mut Line,
+    want: usize,
+    chosen: &[i64],
+) -> Outcome<Option<i64>> {
+    if line.room == 0 {
+        return Ok(None);
+    }
+    for _ in 0..LOOKS {
+        let Some(seq) = line.found.pop_front() else {
+            if line.ended {
+                return Ok(None);
+            }
+            look(work, queue, line, want.min(usize::try_from(line.room).unwrap_or(usize::MAX))).await?;
+            continue;
+        };
+        let record = work.record(seq).ok_or_else(|| corrupt("a job that is gone"))?;
+        // It was found before, and the line was looked at again from its start.
+        if record.job.state != State::Available || chosen.contains(&seq) {
+            continue;
+        }
+        if !rules::is_expired(&record.job, work.now) {
+            line.room -= 1;
+            return Ok(Some(seq));
+        }
+        let grouped = record.job.group_order.is_some();
+        work.expire(seq)?;
+        if grouped {
+            // Whoever follows it may stand before those we found.
+            work.flush().await?;
+            (line.from, line.ended) = (START, false);
+            line.found.clear();
+        }
+    }
+    Ok(None)
+}
+
+/// Finds up to `want` more jobs of a line and locks them.
+async fn look(work: &mut Work, queue: QueueNumber, line: &mut Line, want: usize) -> Outcome<()> {
+    let limit = i64::try_from(want).unwrap_or(i64::MAX);
+    let rows = work.rows(sql::CLAIM, params![queue, line.from.0, line.from.1, limit]).await?;
+    line.ended = rows.len() < want;
+    let mut found: Vec<(i16, i64, bool)> = Vec::new();
+    for row in &rows {
+        found.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+    }
+    let Some((priority, seq, _)) = found.last() else { return Ok(()) };
+    line.from = (*priority, *seq);
+    work.load_free(found.iter().map(|(_, seq, _)| *seq).collect()).await?;
+    let is_available = |work: &Work, seq| work.record(seq).is_some_and(|r| r.job.state == State::Available);
+    let groups: BTreeMap<i64, (QueueNumber, String)> = found
+        .iter()
+        .filter(|(_, seq, grouped)| *grouped && is_available(work, *seq))
+        .filter_map(|(_, seq, _)| Some((*seq, (queue, work.record(*seq)?.spec.group.clone()?.as_str().to_owned()))))
+        .collect();
+    let locked = work.lock_free_groups(groups.values().cloned().collect()).await?;
+    let leaders = work.leaders(&locked).await?;
+    for (priority, seq, grouped) in found {
+        match groups.get(&seq) {
+            Some(group) if leaders.get(group) == Some(&seq) => line.found.push_back(seq),
+            // In line by mistake, which the group puts right when this is written.
+            Some(group) if locked.contains(group) => work.publish_again(group.clone()),
+            Some(_) => {}
+            None if is_available(work, seq) && !grouped => line.found.push_back(seq),
+            None if work.record(seq).is_some() && !grouped => work.drop_ready(queue, priority, seq),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+async fn take_tokens(work: &mut Work, count: usize) -> Outcome<Vec<FencingToken>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let number = i32::try_from(count).map_err(|_| corrupt("more leases than a call can have"))?;
+    let rows = work.rows(sql::TOKEN_TAKE, params![number]).await?;
+    let mut tokens = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    tokens.sort_unstable();
+    let token = |value: i64| u64::try_from(value).ok().and_then(FencingToken::new);
+    tokens.into_iter().map(|value| token(value).ok_or_else(|| corrupt("a fencing token out of range"))).collect()
+}
+
+/// Gives live leases their full length again: `Some` place to go on from while there are more.
+pub(crate) async fn renew(work: &mut Work, after: (QueueNumber, i64)) -> Outcome<Option<(QueueNumber, i64)>> {
+    const BATCH: i64 = 1_000;
+    let rows = work.rows(sql::ALL_LEASES, params![after.0, after.1, BATCH]).await?;
+    let mut seqs = Vec::new();
+    let mut last = None;
+    for row in &rows {
+        let place: (QueueNumber, i64) = (row.try_get(0)?, row.try_get(1)?);
+        seqs.push(place.1);
+        last = Some(place);
+    }
+    work.load(seqs.clone()).await?;
+    for seq in &seqs {
+        if work.record(*seq).is_none_or(|record| record.job.state != State::Running) {
+            continue;
+        }
+        let _ = work.change(*seq, |record, now: Timestamp, _| {
+            let timeout = record.timeout();
+            rules::renew_lease(&mut record.job, timeout, now);
+            Ok::<_, IllegalTransition>(None)
+        })?;
+    }
+    work.flush().await?;
+    work.look_later(&seqs).await?;
+    Ok(last.filter(|_| rows.len() as i64 == BATCH))
+}

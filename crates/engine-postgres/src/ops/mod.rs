@@ -1,0 +1,10 @@
+//! The operations, each on a unit of work.
+
+pub(crate) mod add;
+pub(crate) mod events;
+pub(crate) mod lease;
+pub(crate) mod look;
+pub(crate) mod manage;
+pub(crate) mod queues;
+pub(crate) mod settle;
+pub(crate) mod tick;

@@ -1,0 +1,184 @@
+//! What is due. Every node may do all of it at any time: rows somebody else is at are passed by.
+
+use onefold_core::{
+    Event, IllegalTransition, QueueSettings, State, Ticked, Timestamp, limits, rules,
+};
+
+use crate::error::Outcome;
+use crate::place::{TIMER_EXPIRE, TIMER_PURGE, TIMER_RUN};
+use crate::rows::{Coded, QueueNumber, duration_code};
+use crate::work::{PURGED_RETENTION, Work};
+use crate::{params, sql};
+
+/// Jobs moved by one transaction.
+const BATCH: i64 = 500;
+/// Rows swept by one transaction.
+const SWEPT: i64 = 5_000;
+
+/// What a part of a tick did, and whether there is more of it.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Done {
+    pub(crate) due: u64,
+    pub(crate) expired: u64,
+    pub(crate) purged: u64,
+    pub(crate) more: bool,
+}
+
+impl Done {
+    pub(crate) fn add_to(self, ticked: &mut Ticked) {
+        ticked.due += self.due;
+        ticked.expired += self.expired;
+        ticked.purged += self.purged;
+    }
+}
+
+fn seqs_of(rows: &[tokio_postgres::Row]) -> Outcome<Vec<i64>> {
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?)
+}
+
+/// Timers: jobs whose time came, available ones that may no longer start, finished ones with a retention of their own.
+pub(crate) async fn timers(work: &mut Work) -> Outcome<Done> {
+    let now = work.now;
+    let rows = work.rows(sql::DUE, params![now.as_unix_ms(), BATCH]).await?;
+    work.load_free(seqs_of(&rows)?).await?;
+    work.lock_groups().await?;
+    let mut done = Done { more: rows.len() as i64 == BATCH, ..Done::default() };
+    let (mut purge, mut stale, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let (seq, kind, due): (i64, i16, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let Some(job) = work.record(seq).map(|record| record.job.clone()) else {
+            missing.push((due, seq));
+            continue;
+        };
+        match (kind, job.state) {
+            (TIMER_RUN, State::Scheduled | State::Retrying) if job.run_at <= now => {
+                let _ = work.change(seq, |record, now, _| {
+                    rules::come_due(&mut record.job, now).map(|()| Some(Event::Due))
+                })?;
+                done.due += 1;
+            }
+            (TIMER_EXPIRE, State::Available) if rules::is_expired(&job, now) => work.expire(seq)?,
+            (TIMER_PURGE, state) if state.is_finished() => {
+                work.tell_group_unblocked(seq);
+                purge.push(seq);
+            }
+            _ => stale.push((due, seq)),
+        }
+    }
+    if !missing.is_empty() {
+        // Somebody is at the job; or it is gone, and nobody would ever come for its timer.
+        let states = work.rows(sql::STATES, params![missing.iter().map(|(_, seq)| *seq).collect::<Vec<_>>()]).await?;
+        let there = seqs_of(&states)?;
+        stale.extend(missing.into_iter().filter(|(_, seq)| !there.contains(seq)));
+    }
+    if !stale.is_empty() {
+        let (times, seqs): (Vec<i64>, Vec<i64>) = stale.into_iter().unzip();
+        work.rows(sql::DELETE_TIMERS, params![times, seqs]).await?;
+    }
+    done.purged = purge.len() as u64;
+    work.purge(purge, PURGED_RETENTION).await?;
+    work.flush().await?;
+    Ok(done)
+}
+
+/// Attempts whose deadline passed.
+pub(crate) async fn deadlines(work: &mut Work) -> Outcome<Done> {
+    let now = work.now;
+    let rows = work.rows(sql::LOST, params![now.as_unix_ms(), BATCH]).await?;
+    let seqs = seqs_of(&rows)?;
+    let locked = work.load_free(seqs.clone()).await?;
+    work.lock_groups().await?;
+    let mut done = Done { more: rows.len() as i64 == BATCH, ..Done::default() };
+    let mut extended = Vec::new();
+    for seq in seqs.into_iter().filter(|seq| locked.contains(seq)) {
+        let Some(record) = work.record(seq) else { continue };
+        let Some(attempt) = record.job.attempt.as_ref().filter(|_| record.job.state == State::Running) else {
+            continue;
+        };
+        if attempt.lease_until.min(attempt.deadline) > now {
+            extended.push(seq);
+            continue;
+        }
+        let _ = work.change(seq, |record, now, entropy| {
+            let (job, policy) = record.split();
+            rules::deadline_passed(job, policy, now, entropy)?;
+            let timed_out = job.state == State::Retrying;
+            Ok::<_, IllegalTransition>(Some(if timed_out { Event::Failed } else { Event::LeaseLost }))
+        })?;
+        done.expired += 1;
+    }
+    work.flush().await?;
+    work.look_later(&extended).await?;
+    Ok(done)
+}
+
+/// Finished jobs that were kept as long as their queue says, and not longer than `slack` beyond.
+pub(crate) async fn retention(work: &mut Work) -> Outcome<Done> {
+    let rows = work.rows(sql::QUEUES, params![]).await?;
+    let numbers = work.read_queues(&rows)?;
+    let now = work.now;
+    let up_to = |settings: &QueueSettings, state| {
+        let keep = duration_code(settings.retention(state));
+        now.as_unix_ms().saturating_sub(keep)
+    };
+    let (mut queues, mut states, mut times): (Vec<QueueNumber>, Vec<i16>, Vec<i64>) = Default::default();
+    for number in numbers {
+        let settings = &work.queue(number)?.settings;
+        for state in [State::Completed, State::Dead, State::Cancelled] {
+            queues.push(number);
+            states.push(state.code());
+            times.push(up_to(settings, state));
+        }
+    }
+    let rows = work.rows(sql::RETIRED, params![queues, states, times, BATCH]).await?;
+    let locked = work.load_free(seqs_of(&rows)?).await?;
+    work.lock_groups().await?;
+    let mut purge: Vec<i64> = locked.into_iter().collect();
+    purge.retain(|seq| {
+        work.record(*seq).is_some_and(|record| {
+            let keep = work.queue(record.queue).map(|queue| queue.settings.retention(record.job.state));
+            let over = |at: Timestamp| keep.as_ref().is_ok_and(|keep| at.saturating_add(*keep) <= now);
+            record.spec.retain.is_none() && record.job.state.is_finished() && record.job.finished_at.is_some_and(over)
+        })
+    });
+    let purged = purge.len() as u64;
+    for seq in &purge {
+        work.tell_group_unblocked(*seq);
+    }
+    work.purge(purge, PURGED_RETENTION).await?;
+    work.flush().await?;
+    Ok(Done { purged, more: rows.len() as i64 == BATCH, ..Done::default() })
+}
+
+/// What is kept for a time only, and what is folded together.
+pub(crate) async fn sweep(work: &mut Work) -> Outcome<Done> {
+    let now = work.now.as_unix_ms();
+    let events_from = work.now.saturating_sub(limits::EVENTS_KEPT).as_unix_ms();
+    let batch = vec![
+        (sql::OLD_RECEIPTS, params![now, SWEPT]),
+        (sql::OLD_EVENTS, params![events_from, SWEPT]),
+        (sql::OLD_GROUPS, params![SWEPT]),
+        (sql::FOLD_COUNTS, params![SWEPT]),
+        (sql::NODES_FORGOTTEN, params![]),
+    ];
+    let replies = work.tx.pipeline(batch).await?;
+    let more = replies.iter().take(2).any(|reply| reply.affected as i64 == SWEPT);
+    Ok(Done { more, ..Done::default() })
+}
+
+/// Keys nobody holds any more.
+pub(crate) async fn old_keys(work: &mut Work) -> Outcome<Done> {
+    let now = work.now.as_unix_ms();
+    let reply = work.tx.run(sql::OLD_KEYS, params![now, SWEPT]).await?;
+    Ok(Done { more: reply.affected as i64 == SWEPT, ..Done::default() })
+}
+
+/// When something becomes due, if anything does.
+pub(crate) async fn next_due(work: &mut Work) -> Outcome<Option<Timestamp>> {
+    let rows = work.rows(sql::NEXT_DUE, params![]).await?;
+    let due: Option<i64> = match rows.first() {
+        Some(row) => row.try_get(0)?,
+        None => None,
+    };
+    due.map(crate::rows::time).transpose()
+}

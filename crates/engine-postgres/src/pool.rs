@@ -1,0 +1,316 @@
+//! Connections: lent one transaction at a time, each with its prepared statements.
+
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{join_all, try_join_all};
+use futures_util::{StreamExt, pin_mut};
+use onefold_core::{EngineError, Timestamp};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::types::{BorrowToSql, ToSql, Type};
+use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
+
+use crate::error::{Fault, Outcome, corrupt, told};
+use crate::sql::{Sql, Statements};
+
+/// What a statement is given.
+pub(crate) type Params = Vec<Box<dyn ToSql + Sync + Send>>;
+
+/// What a statement gave back.
+pub(crate) struct Reply {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) affected: u64,
+}
+
+/// Puts values into [`Params`].
+#[macro_export]
+#[doc(hidden)]
+macro_rules! params {
+    ($($value:expr),* $(,)?) => { vec![$(Box::new($value) as Box<dyn tokio_postgres::types::ToSql + Sync + Send>),*] };
+}
+
+/// Plans that never read a table from end to end, made once: our statements go by keys, and figures a planner has of a
+/// young queue are wrong a minute later.
+const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+    SET enable_bitmapscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan; \
+    SET client_min_messages = warning; SET DateStyle = ISO; ";
+
+pub(crate) struct PoolOptions {
+    pub(crate) server: tokio_postgres::Config,
+    pub(crate) schema: String,
+    pub(crate) transaction_pooler: bool,
+    pub(crate) connections: usize,
+    pub(crate) connect_within: Duration,
+    pub(crate) lend_within: Duration,
+    pub(crate) lock_wait: Duration,
+}
+
+pub(crate) struct Pool {
+    options: PoolOptions,
+    statements: Statements,
+    types: Vec<Vec<Type>>,
+    idle: Mutex<Option<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+struct Connection {
+    client: Client,
+    prepared: Vec<Option<Statement>>,
+    /// What a transaction has to set for itself.
+    begin: String,
+}
+
+/// The types of a statement's parameters, each of which names its own at least once.
+fn types_of(text: &str) -> Vec<Type> {
+    let mut types: Vec<Option<Type>> = Vec::new();
+    for part in text.split('$').skip(1) {
+        let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+        let Ok(number) = digits.parse::<usize>() else { continue };
+        let Some(name) = part.get(digits.len()..).and_then(|rest| rest.strip_prefix("::")) else { continue };
+        let name: String = name.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '[' | ']')).collect();
+        let known = match name.as_str() {
+            "bigint" => Type::INT8,
+            "bigint[]" => Type::INT8_ARRAY,
+            "integer" => Type::INT4,
+            "integer[]" => Type::INT4_ARRAY,
+            "smallint" => Type::INT2,
+            "smallint[]" => Type::INT2_ARRAY,
+            "text" => Type::TEXT,
+            "text[]" => Type::TEXT_ARRAY,
+            "bytea" => Type::BYTEA,
+            "bytea[]" => Type::BYTEA_ARRAY,
+            "boolean[]" => Type::BOOL_ARRAY,
+            _ => continue,
+        };
+        types.resize(types.len().max(number), None);
+        if let Some(place) = number.checked_sub(1).and_then(|place| types.get_mut(place)) {
+            place.get_or_insert(known);
+        }
+    }
+    types.into_iter().flatten().collect()
+}
+
+/// Opens a connection whose other half runs by itself.
+pub(crate) async fn connect(
+    server: &tokio_postgres::Config,
+    within: Duration,
+    runtime: &Handle,
+) -> Result<Client, tokio_postgres::Error> {
+    let mut server = server.clone();
+    if server.get_connect_timeout().is_none() {
+        server.connect_timeout(within);
+    }
+    if server.get_application_name().is_none() {
+        server.application_name("onefold");
+    }
+    let (client, connection) = server.connect(NoTls).await?;
+    runtime.spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = told(&error), "a database connection ended");
+        }
+    });
+    Ok(client)
+}
+
+impl Pool {
+    pub(crate) fn new(options: PoolOptions, runtime: Handle) -> Pool {
+        let statements = Statements::new(&options.schema);
+        let types = statements.all().map(types_of).collect();
+        let permits = Arc::new(Semaphore::new(options.connections));
+        Pool { options, statements, types, idle: Mutex::new(Some(Vec::new())), permits, runtime }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection in a new transaction, with the database's time.
+    pub(crate) async fn begin(self: &Arc<Self>) -> Outcome<(Transaction, Timestamp)> {
+        let permits = Arc::clone(&self.permits).acquire_owned();
+        let permit = match tokio::time::timeout(self.options.lend_within, permits).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) => return Err(EngineError::Closed.into()),
+            Err(_) => return Err(EngineError::Busy.into()),
+        };
+        let idle = self.idle().as_mut().ok_or(EngineError::Closed)?.pop();
+        let connection = match idle.filter(|connection| !connection.client.is_closed()) {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let answer = connection.client.simple_query(&connection.begin).await?;
+        let now = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| i64::from_str(text).ok()),
+            _ => None,
+        });
+        let now = now.and_then(Timestamp::from_unix_ms).ok_or_else(|| corrupt("the database does not tell its time"))?;
+        Ok((Transaction { pool: Arc::clone(self), connection: Some(connection), permit: Some(permit) }, now))
+    }
+
+    async fn connect(&self) -> Outcome<Connection> {
+        let client = connect(&self.options.server, self.options.connect_within, &self.runtime).await?;
+        let synchronous = client.simple_query("SHOW synchronous_commit").await?;
+        let weak = synchronous.iter().any(|message| match message {
+            SimpleQueryMessage::Row(row) => matches!(row.get(0), Some("off" | "local")),
+            _ => false,
+        });
+        let mut settings = format!("{SESSION}SET lock_timeout = {}; ", self.options.lock_wait.as_millis());
+        if weak {
+            settings.push_str("SET synchronous_commit = on; ");
+        }
+        let mut begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ".to_owned();
+        if self.options.transaction_pooler {
+            begin.push_str(&settings.replace("SET ", "SET LOCAL "));
+        } else {
+            client.batch_execute(&settings).await?;
+        }
+        begin.push_str("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint");
+        Ok(Connection { client, prepared: vec![None; self.statements.len()], begin })
+    }
+
+    /// Lends nothing any more and closes what is not lent.
+    pub(crate) fn close(&self) {
+        self.permits.close();
+        self.idle().take();
+    }
+}
+
+/// A lent connection in an open transaction. Dropped without a commit, it is closed, which takes
+/// everything back.
+pub(crate) struct Transaction {
+    pool: Arc<Pool>,
+    connection: Option<Connection>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Transaction {
+    fn connection(&mut self) -> Outcome<&mut Connection> {
+        self.connection.as_mut().ok_or_else(|| EngineError::Closed.into())
+    }
+
+    /// Runs statements one after the other without waiting in between.
+    pub(crate) async fn pipeline(&mut self, batch: Vec<(Sql, Params)>) -> Outcome<Vec<Reply>> {
+        let pool = Arc::clone(&self.pool);
+        let connection = self.connection()?;
+        if pool.options.transaction_pooler {
+            let client = &connection.client;
+            let replies = batch.into_iter().map(|(sql, params)| {
+                let types = pool.types.get(sql.place()).cloned().unwrap_or_default();
+                let text = pool.statements.text(sql);
+                async move { collect(client.query_typed_raw(text, params.into_iter().zip(types)).await?).await }
+            });
+            return first_fault(join_all(replies).await);
+        }
+        let missing: Vec<Sql> = batch.iter().map(|(sql, _)| *sql).collect();
+        connection.prepare(&pool.statements, missing).await?;
+        let client = &connection.client;
+        let prepared = &connection.prepared;
+        let replies = batch.into_iter().map(|(sql, params)| async move {
+            let statement = prepared.get(sql.place()).and_then(Option::as_ref);
+            let statement = statement.ok_or_else(|| corrupt("a statement is not prepared"))?;
+            collect(client.query_raw(statement, params).await?).await
+        });
+        first_fault(join_all(replies).await)
+    }
+
+    pub(crate) async fn run(&mut self, sql: Sql, params: Params) -> Outcome<Reply> {
+        let mut replies = self.pipeline(vec![(sql, params)]).await?;
+        replies.pop().ok_or_else(|| corrupt("a statement without a reply"))
+    }
+
+    pub(crate) async fn rows(&mut self, sql: Sql, params: Params) -> Outcome<Vec<Row>> {
+        Ok(self.run(sql, params).await?.rows)
+    }
+
+    /// Makes it durable.
+    pub(crate) async fn commit(mut self) -> Outcome<()> {
+        let Some(connection) = self.connection.take() else { return Err(EngineError::Closed.into()) };
+        match connection.client.batch_execute("COMMIT").await {
+            Ok(()) => {
+                self.give_back(connection);
+                Ok(())
+            }
+            // Without an answer, or with one that the server is going down, nobody knows.
+            Err(error) => match error.code().map(|state| state.code()) {
+                None | Some("57P01" | "57P02" | "57P03") => Err(EngineError::OutcomeUnknown.into()),
+                Some(code) if code.starts_with("08") => Err(EngineError::OutcomeUnknown.into()),
+                Some(_) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Takes everything back.
+    pub(crate) async fn roll_back(mut self) {
+        if let Some(connection) = self.connection.take()
+            && connection.client.batch_execute("ROLLBACK").await.is_ok()
+        {
+            self.give_back(connection);
+        }
+    }
+
+    fn give_back(&mut self, connection: Connection) {
+        if let Some(idle) = self.pool.idle().as_mut() {
+            idle.push(connection);
+        }
+        self.permit.take();
+    }
+}
+
+impl Connection {
+    async fn prepare(&mut self, statements: &Statements, wanted: Vec<Sql>) -> Outcome<()> {
+        let is_missing = |sql: &Sql| self.prepared.get(sql.place()).is_some_and(Option::is_none);
+        let mut missing: Vec<Sql> = wanted.into_iter().filter(is_missing).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.dedup();
+        let client = &self.client;
+        let made = try_join_all(missing.iter().map(|sql| client.prepare(statements.text(*sql)))).await?;
+        for (sql, statement) in missing.into_iter().zip(made) {
+            if let Some(place) = self.prepared.get_mut(sql.place()) {
+                *place = Some(statement);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn collect(stream: tokio_postgres::RowStream) -> Outcome<Reply> {
+    pin_mut!(stream);
+    let mut rows = Vec::new();
+    while let Some(row) = stream.next().await {
+        rows.push(row?);
+    }
+    Ok(Reply { rows, affected: stream.rows_affected().unwrap_or(0) })
+}
+
+/// After the first error the others are only its echo.
+fn first_fault(replies: Vec<Outcome<Reply>>) -> Outcome<Vec<Reply>> {
+    replies.into_iter().collect()
+}
+
+#[allow(dead_code, reason = "checked to hold: boxed parameters are borrowed as they are")]
+fn boxed_parameters_are_parameters(value: &Box<dyn ToSql + Sync + Send>) -> &dyn ToSql {
+    value.borrow_to_sql()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_parameter_of_every_statement_names_its_type() {
+        let statements = Statements::new("s");
+        for text in statements.all() {
+            let highest = text
+                .split('$')
+                .skip(1)
+                .filter_map(|part| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok())
+                .max()
+                .unwrap_or(0_usize);
+            assert_eq!(types_of(text).len(), highest, "{text}");
+        }
+    }
+}
