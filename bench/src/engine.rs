@@ -224,7 +224,7 @@ async fn phase(load: &Load, args: &Args, pace: Pace, name: &str) -> Result<f64, 
         purged: Cell::new(0),
         adds: RefCell::default(),
     };
-    let (cpu_before, commits_before) = (writer_cpu_ms(), load.engine.stats().await?.commits);
+    let (cpu_before, before) = (writer_cpu_ms(), load.engine.stats().await?);
     let started = Instant::now();
     let stop = async {
         tokio::time::sleep(Duration::from_secs(args.seconds)).await;
@@ -248,18 +248,29 @@ async fn phase(load: &Load, args: &Args, pace: Pace, name: &str) -> Result<f64, 
     let rate = rate?;
     let done = course.done.get() as f64;
     let cpu = (writer_cpu_ms() - cpu_before) as f64 * 1000.0 / done;
-    let commits = (load.engine.stats().await?.commits - commits_before) as f64 * args.batch as f64 / done;
+    let after = load.engine.stats().await?;
+    let commits = (after.commits - before.commits) as f64 * args.batch as f64 / done;
+    let slow: Vec<String> = after
+        .commit_micros
+        .iter()
+        .zip(&before.commit_micros)
+        .map(|((bound, after), (_, before))| (bound, after - before))
+        .filter(|(bound, count)| **bound >= 5_000 && *count > 0)
+        .map(|(bound, count)| format!("{count} up to {} ms", bound / 1000))
+        .collect();
     let mut adds = course.adds.into_inner();
     adds.sort();
     let at = |q: f64| adds.get((adds.len() as f64 * q) as usize).copied().unwrap_or_default();
     println!(
         "{name}: {rate:.0} jobs/s in batches of {}, {commits:.1} commits a batch, writer thread {cpu:.1} µs CPU a job; \
-         purged {} meanwhile; add of a batch p50 {:?} p99 {:?} max {:?}; rss {} MB",
+         purged {} meanwhile; add of a batch p50 {:?} p99 {:?} max {:?}; of {} commits slow: {}; rss {} MB",
         args.batch,
         course.purged.get(),
         at(0.5),
         at(0.99),
         adds.last().copied().unwrap_or_default(),
+        after.commits - before.commits,
+        slow.join(", "),
         rss_mb()
     );
     Ok(rate)

@@ -8,10 +8,12 @@
 mod kit;
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 
-use kit::{Ran, Room};
+use kit::{Ran, Room, Running};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustix::process::Signal;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
@@ -58,11 +60,16 @@ fn proxy(runtime: &Runtime, plain: &str, issuer: &Authority, name: &str, valid_u
     address
 }
 
-/// Adds a job over TLS, trusting the authority in `ca.pem`.
+/// A command that trusts the authority in `ca.pem` only.
+fn trusting(room: &Room, arguments: &[&str], url: &str) -> Command {
+    let mut command = room.command(arguments);
+    command.args(["--url", url]).env("SSL_CERT_FILE", room.path("ca.pem")).env_remove("SSL_CERT_DIR");
+    command
+}
+
+/// Adds a job over TLS.
 fn add(room: &Room, url: &str) -> Ran {
-    let mut command = room.command(&["add", "q", "1", "--url", url]);
-    command.env("SSL_CERT_FILE", room.path("ca.pem")).env_remove("SSL_CERT_DIR");
-    command.output().unwrap().into()
+    trusting(room, &["add", "q", "1"], url).output().unwrap().into()
 }
 
 #[test]
@@ -96,6 +103,27 @@ fn a_job_is_added_over_tls_and_no_certificate_but_the_right_one_is_trusted() {
     ran.says(1, "is for another name");
     let queues: serde_json::Value = serde_json::from_str(&room.ok(&["queues", "--json"])).unwrap();
     assert_eq!(queues["queues"][0]["counts"]["accepted"], 1, "what was not trusted added nothing: {queues}");
+}
+
+/// A worker, whose calls are the library's, works over TLS, and does not wait for a certificate to become another.
+#[test]
+fn a_worker_works_over_tls() {
+    let (room, server) = Room::served();
+    let ours = authority("ours");
+    room.write("ca.pem", &ours.pem());
+    let runtime = Runtime::new().unwrap();
+    let serve = |issuer| proxy(&runtime, server.address(), issuer, "localhost", 4000).port();
+    room.ok(&["add", "q", "1"]);
+    let work = ["work", "--queue", "q", "--exec", "echo done; echo worked >&2"];
+    let stranger = format!("https://localhost:{}", serve(&authority("theirs")));
+    Ran::from(trusting(&room, &work, &stranger).output().unwrap())
+        .says(1, "was issued by nobody this machine trusts");
+    let mut worker = Running::start(trusting(&room, &work, &format!("https://localhost:{}", serve(&ours))));
+    worker.err_line("worked");
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.end().code(), Some(0));
+    let jobs = room.ok(&["jobs", "--queue", "q"]);
+    assert!(jobs.contains("completed"), "{jobs}");
 }
 
 /// Plain HTTP on the port of `https://` is told as what it is.

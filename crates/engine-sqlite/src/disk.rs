@@ -17,10 +17,17 @@ const HEAD_ROOM_BYTES: u64 = 16 * 1024 * 1024;
 const FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 /// Commits between two looks at the free space.
 const COMMITS_PER_LOOK: u32 = 64;
-/// Pages of the write-ahead log at which a checkpoint begins (16 MiB).
-const CHECKPOINT_PAGES: i32 = 4_096;
-/// What a checkpoint may leave for the writer to finish, in pages: about a millisecond's work.
+/// Pages the write-ahead log grows by between two checkpoints (4 MiB): commits wait for the disk
+/// while one is synced, so it must be small.
+const CHECKPOINT_PAGES: i32 = 1_024;
+/// Pages of the log from which it should be begun anew (64 MiB).
+const RESTART_PAGES: i32 = 16_384;
+/// Pages of the log at which it is begun anew whatever it costs (128 MiB).
+const RESTART_PAGES_MAX: i32 = 2 * RESTART_PAGES;
+/// What a checkpoint may leave for the writer to finish then, in pages.
 const FINISH_PAGES: i64 = 512;
+/// Checkpoints in a row that try to catch up with the writer.
+const ATTEMPTS_TO_CATCH_UP: u32 = 6;
 
 /// Pages in the write-ahead log after the writer's last commit.
 pub(crate) type LogPages = Arc<AtomicI32>;
@@ -38,9 +45,11 @@ pub(crate) struct Disk {
     commits: u32,
     free_space: FreeSpace,
     log_pages: LogPages,
+    /// Pages of the log at the last checkpoint.
+    checkpointed: i32,
     /// [`IDLE`], [`BUSY`], or the pages the last checkpoint left.
     checkpoint: Arc<AtomicI64>,
-    wake: Option<Sender<()>>,
+    wake: Option<Sender<Rest>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -63,11 +72,11 @@ impl Disk {
         connection: Connection,
     ) -> std::io::Result<Disk> {
         let checkpoint = Arc::new(AtomicI64::new(IDLE));
-        let (wake, woken) = channel::<()>();
+        let (wake, woken) = channel::<Rest>();
         let state = Arc::clone(&checkpoint);
         let thread = std::thread::Builder::new().name("onefold-checkpoint".to_owned()).spawn(move || {
-            while woken.recv().is_ok() {
-                let left = checkpoint_until_few_left(&connection);
+            while let Ok(rest) = woken.recv() {
+                let left = checkpoint_beside_the_writer(&connection, rest);
                 state.store(left, Ordering::Release);
             }
         })?;
@@ -78,6 +87,7 @@ impl Disk {
             commits: 0,
             free_space,
             log_pages,
+            checkpointed: 0,
             checkpoint,
             wake: Some(wake),
             thread: Some(thread),
@@ -133,31 +143,34 @@ impl Disk {
         }
     }
 
-    /// Called by the writer between transactions: has the log checkpointed when it is long. The
-    /// bulk is done beside the writer; what was added meanwhile the writer finishes itself, and
-    /// since then nothing is left, its next write starts the log from the beginning.
+    /// Called by the writer between transactions: has the log checkpointed as it grows, beside the
+    /// writer. Once a checkpoint leaves nothing, the writer's next write starts the log from the
+    /// beginning. A writer that never pauses has to do the last part itself.
     pub(crate) fn after_commit(&mut self, writer: &Connection) {
         let pages = self.log_pages.load(Ordering::Relaxed);
         match self.checkpoint.load(Ordering::Acquire) {
             BUSY => {}
-            IDLE => {
-                if pages >= CHECKPOINT_PAGES {
-                    self.begin_checkpoint();
-                }
+            IDLE if pages < self.checkpointed => self.checkpointed = 0,
+            IDLE if pages - self.checkpointed >= CHECKPOINT_PAGES => {
+                let rest = if pages >= RESTART_PAGES { Rest::None } else { Rest::Any };
+                self.begin_checkpoint(pages, rest);
             }
+            IDLE => {}
             left => {
                 self.checkpoint.store(IDLE, Ordering::Release);
-                if left <= FINISH_PAGES && pages >= CHECKPOINT_PAGES {
+                if left <= FINISH_PAGES && pages >= RESTART_PAGES_MAX {
                     let _ = checkpoint_once(writer);
                     self.log_pages.store(0, Ordering::Relaxed);
+                    self.checkpointed = 0;
                 }
             }
         }
     }
 
-    fn begin_checkpoint(&mut self) {
+    fn begin_checkpoint(&mut self, pages: i32, rest: Rest) {
+        self.checkpointed = pages;
         self.checkpoint.store(BUSY, Ordering::Release);
-        let asked = self.wake.as_ref().is_some_and(|wake| wake.send(()).is_ok());
+        let asked = self.wake.as_ref().is_some_and(|wake| wake.send(rest).is_ok());
         if !asked {
             self.checkpoint.store(IDLE, Ordering::Release);
         }
@@ -218,11 +231,20 @@ fn checkpoint_once(connection: &Connection) -> rusqlite::Result<i64> {
     })
 }
 
-fn checkpoint_until_few_left(connection: &Connection) -> i64 {
+/// What a checkpoint may leave of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// What is written meanwhile.
+    Any,
+    /// Nothing, if that can be had.
+    None,
+}
+
+fn checkpoint_beside_the_writer(connection: &Connection, rest: Rest) -> i64 {
     let mut left = i64::MAX;
-    for _ in 0..4 {
+    for _ in 0..ATTEMPTS_TO_CATCH_UP {
         match checkpoint_once(connection) {
-            Ok(now) if now <= FINISH_PAGES => return now,
+            Ok(now) if now == 0 || rest == Rest::Any => return now,
             Ok(now) => left = now,
             Err(error) => {
                 tracing::warn!(%error, "a checkpoint failed; the log grows until one succeeds");
