@@ -112,10 +112,11 @@ fn a_worker_works_over_tls() {
     let ours = authority("ours");
     room.write("ca.pem", &ours.pem());
     let runtime = Runtime::new().unwrap();
-    let serve = |issuer| proxy(&runtime, server.address(), issuer, "localhost", 4000).port();
+    let serve = |issuer: &Authority| proxy(&runtime, server.address(), issuer, "localhost", 4000).port();
     room.ok(&["add", "q", "1"]);
     let work = ["work", "--queue", "q", "--exec", "echo done; echo worked >&2"];
-    let stranger = format!("https://localhost:{}", serve(&authority("theirs")));
+    let theirs = authority("theirs");
+    let stranger = format!("https://localhost:{}", serve(&theirs));
     Ran::from(trusting(&room, &work, &stranger).output().unwrap())
         .says(1, "was issued by nobody this machine trusts");
     let mut worker = Running::start(trusting(&room, &work, &format!("https://localhost:{}", serve(&ours))));
