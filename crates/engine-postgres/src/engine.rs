@@ -7,19 +7,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use onefold_core::promise::{promise, promise_or_return};
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Engine, EngineError, EngineResult, EventCursor,
-    EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob,
-    ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleOp, Settled, StoreStats,
-    Ticked, limits,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, DurationMs, Engine, EngineError,
+    EngineResult, EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key,
+    KeyView, LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven,
+    Setting, SettleOp, Settled, StoreStats, Ticked, limits,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::local::Parked;
 use crate::node::{Node, Verdict};
-use crate::ops::tick::{self, Done};
+use crate::ops::tick;
 use crate::pool::{Pool, PoolOptions};
 use crate::{OpenError, Options, PostgresConfig, SCHEMA_VERSION, migrate, ops, params, sql};
+
+/// When to tick again if what is due could not be had.
+const A_MOMENT: DurationMs = DurationMs::from_ms(100);
 
 /// Tells nodes of one process apart.
 static NODES: AtomicU64 = AtomicU64::new(0);
@@ -140,24 +143,21 @@ async fn one_tick(node: &Arc<Node>) -> EngineResult<Ticked> {
     if clock_stepped || nobody_served {
         node.renew_leases().await?;
     }
-    let mut ticked = Ticked { next: node.now(), due: 0, expired: 0, purged: 0, clock_stepped };
-    let done: [Done; 4] = [
-        commit!(node, |work| tick::timers(work))?,
-        commit!(node, |work| tick::deadlines(work))?,
-        commit!(node, |work| tick::retention(work))?,
-        commit!(node, |work| tick::sweep(work))?,
-    ];
-    for part in done {
-        part.add_to(&mut ticked);
-    }
+    let done = commit!(node, |work| tick::jobs(work))?;
+    let swept =
+        commit!(node, |work| tick::sweep(work))?.more | commit!(node, |work| tick::old_keys(work))?.more;
     node.serve_once().await;
     node.local.end_waits(node.clock.monotonic());
     let (due, now) = commit!(node, |work| async { Ok((tick::next_due(work).await?, work.now)) })?;
-    let more = done.iter().any(|part| part.more);
     let a_minute = now.saturating_add(limits::WAIT_MAX);
-    let found = if more { now } else { due.map_or(a_minute, |due| due.min(a_minute)) };
-    ticked.next = node.local.ticked(found, node.clock.as_ref());
-    Ok(ticked)
+    let found = match due.map_or(a_minute, |due| due.min(a_minute)) {
+        _ if done.more || swept => now,
+        // Whoever is at what is due is not done with it yet.
+        due if due <= now && done.due + done.expired + done.purged == 0 => now.saturating_add(A_MOMENT),
+        due => due,
+    };
+    let next = node.local.ticked(found, node.clock.as_ref());
+    Ok(Ticked { next, due: done.due, expired: done.expired, purged: done.purged, clock_stepped })
 }
 
 impl Engine for PostgresEngine {
@@ -213,7 +213,9 @@ impl Engine for PostgresEngine {
     }
 
     fn retry(&self, id: JobId, accept_duplicates: bool) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
-        self.run(move |node| async move { commit!(node, |work| ops::manage::retry(work, id, accept_duplicates)) })
+        self.run(
+            move |node| async move { commit!(node, |work| ops::manage::retry(work, id, accept_duplicates)) },
+        )
     }
 
     fn redrive(&self, params: RedriveParams) -> BoxFuture<'_, EngineResult<ItemResult<Redriven>>> {
@@ -255,9 +257,7 @@ impl Engine for PostgresEngine {
             let states = commit!(node, |work| ops::look::states(work, ids))?;
             Ok(states.get(&id).is_some_and(|state| !state.is_finished()))
         });
-        Box::pin(async move {
-            if there.await? { waiter.await.ok_or(EngineError::Closed) } else { Ok(()) }
-        })
+        Box::pin(async move { if there.await? { waiter.await.ok_or(EngineError::Closed) } else { Ok(()) } })
     }
 
     fn queues(&self) -> BoxFuture<'_, EngineResult<Vec<QueueView>>> {
@@ -278,7 +278,11 @@ impl Engine for PostgresEngine {
         })
     }
 
-    fn delete_queue(&self, name: QueueName, force: bool) -> BoxFuture<'_, EngineResult<ItemResult<DeletedQueue>>> {
+    fn delete_queue(
+        &self,
+        name: QueueName,
+        force: bool,
+    ) -> BoxFuture<'_, EngineResult<ItemResult<DeletedQueue>>> {
         self.run(move |node| async move {
             let name = &name;
             commit!(node, |work| ops::queues::delete(work, name, force))

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use onefold_core::promise::{Promise, Resolver, promise};
 use onefold_core::{
-    Clock, DurationMs, EngineError, EventCursor, JobId, LeaseParams, LeasedJob, Outcome as AttemptOutcome, QueueName,
-    StepDetector, Timestamp,
+    Clock, DurationMs, EngineError, EventCursor, JobId, LeaseParams, LeasedJob, Outcome as AttemptOutcome,
+    QueueName, StepDetector, Timestamp,
 };
 
 /// A parked call for jobs.
@@ -63,7 +63,8 @@ impl Inner {
 
     /// Ends parked calls with an empty answer.
     fn end(&mut self, is_over: impl Fn(&Parked) -> bool) {
-        let over: Vec<u64> = self.parked.iter().filter(|(_, p)| is_over(p)).map(|(number, _)| *number).collect();
+        let over: Vec<u64> =
+            self.parked.iter().filter(|(_, p)| is_over(p)).map(|(number, _)| *number).collect();
         answer_empty(over.into_iter().filter_map(|number| self.parked.remove(&number)));
     }
 

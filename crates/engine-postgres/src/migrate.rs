@@ -45,7 +45,9 @@ impl From<tokio_postgres::Error> for OpenError {
 
 pub(crate) async fn client(config: &PostgresConfig, runtime: &Handle) -> Result<Client, OpenError> {
     let client = connect(&config.server, config.connect_within, runtime).await?;
-    let row = client.query_typed("SELECT current_setting('server_version_num')::int, pg_is_in_recovery()", &[]).await?;
+    let row = client
+        .query_typed("SELECT current_setting('server_version_num')::int, pg_is_in_recovery()", &[])
+        .await?;
     let Some(row) = row.first() else { return Err(OpenError::Failed("the server says nothing".into())) };
     let version: i32 = row.try_get(0)?;
     if version < 140_000 {
@@ -102,8 +104,7 @@ async fn step(client: &mut Client, schema: &str) -> Result<i32, OpenError> {
         &[(&schema, text.clone())],
     )
     .await?;
-    let there =
-        tx.query_typed("SELECT 1 FROM pg_namespace WHERE nspname = $1", &[(&schema, text)]).await?;
+    let there = tx.query_typed("SELECT 1 FROM pg_namespace WHERE nspname = $1", &[(&schema, text)]).await?;
     let name = quoted(schema);
     if there.is_empty() {
         tx.batch_execute(&format!("CREATE SCHEMA {name}")).await?;
@@ -113,9 +114,8 @@ async fn step(client: &mut Client, schema: &str) -> Result<i32, OpenError> {
          (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
     ))
     .await?;
-    let rows = tx
-        .query_typed(&format!("SELECT coalesce(max(version), 0) FROM {name}.schema_versions"), &[])
-        .await?;
+    let rows =
+        tx.query_typed(&format!("SELECT coalesce(max(version), 0) FROM {name}.schema_versions"), &[]).await?;
     let now: i32 = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
     let Some(migration) = usize::try_from(now).ok().and_then(|place| MIGRATIONS.get(place)) else {
         return Ok(now);

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use onefold_core::{
-    BoxFuture, Clock, End, EngineError, EngineResult, Entropy, LeaseParams, LeasedJob, QueueName, SettleAction,
-    SettleOp, Timestamp,
+    BoxFuture, Clock, End, EngineError, EngineResult, Entropy, LeaseParams, LeasedJob, QueueName,
+    SettleAction, SettleOp,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -64,13 +64,27 @@ impl Node {
     ) -> Node {
         let local = Local::new(clock.as_ref());
         let (hints, serving) = (Mutex::new(Some(BTreeSet::new())), tokio::sync::Mutex::new(()));
-        Node { pool, local, clock, entropy, time, runtime, name, serve_gap, hints, hinted: Notify::new(), serving }
+        Node {
+            pool,
+            local,
+            clock,
+            entropy,
+            time,
+            runtime,
+            name,
+            serve_gap,
+            hints,
+            hinted: Notify::new(),
+            serving,
+        }
     }
 
     /// Runs one transaction, again if it fails for no fault of its own.
     pub(crate) async fn transact<'a, T>(
         &self,
-        operation: impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>> + Send + Sync,
+        operation: impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>>
+        + Send
+        + Sync,
     ) -> EngineResult<T> {
         let mut wait = FIRST_WAIT;
         let mut last = String::new();
@@ -98,7 +112,9 @@ impl Node {
 
     async fn once<'a, T>(
         &self,
-        operation: &(impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>> + Send + Sync),
+        operation: &(
+             impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>> + Send + Sync
+         ),
     ) -> Outcome<T> {
         let (tx, database_time) = self.pool.begin().await?;
         let now = match self.time {
@@ -170,7 +186,10 @@ impl Node {
     }
 
     pub(crate) async fn lease_now(&self, params: &LeaseParams) -> EngineResult<Vec<LeasedJob>> {
-        self.transact(|work, _| Box::pin(async move { ops::lease::lease(work, params).await.map(Verdict::Commit) })).await
+        self.transact(|work, _| {
+            Box::pin(async move { ops::lease::lease(work, params).await.map(Verdict::Commit) })
+        })
+        .await
     }
 
     /// Gives back jobs that were leased for a call that is gone, at no cost.
@@ -239,7 +258,9 @@ impl Node {
             }
             if self.local.awaits_events()
                 && let Ok(last) = self
-                    .transact(|work, _| Box::pin(async move { ops::events::number(work).await.map(Verdict::Commit) }))
+                    .transact(|work, _| {
+                        Box::pin(async move { ops::events::number(work).await.map(Verdict::Commit) })
+                    })
                     .await
             {
                 self.local.tell_events(last);
@@ -249,16 +270,13 @@ impl Node {
 
     async fn look_for_ends(&self, awaited: &BTreeSet<onefold_core::JobId>) {
         let states = self
-            .transact(|work, _| Box::pin(async move { ops::look::states(work, awaited).await.map(Verdict::RollBack) }))
+            .transact(|work, _| {
+                Box::pin(async move { ops::look::states(work, awaited).await.map(Verdict::RollBack) })
+            })
             .await;
         if let Ok(states) = states {
             let over = |id: &&onefold_core::JobId| states.get(*id).is_none_or(|state| state.is_finished());
             self.local.tell_finished(&awaited.iter().filter(over).copied().collect());
         }
-    }
-
-    /// The time by the clock this store lives by, as near as this node can tell without asking.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 }

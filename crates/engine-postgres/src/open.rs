@@ -46,7 +46,9 @@ impl PostgresConfig {
     /// [`OpenError::Config`] if it is neither.
     pub fn parse(text: &str) -> Result<PostgresConfig, OpenError> {
         text.parse().map(PostgresConfig::new).map_err(|error: tokio_postgres::Error| {
-            OpenError::Config(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
+            OpenError::Config(
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
+            )
         })
     }
 }
@@ -121,7 +123,9 @@ pub enum OpenError {
         needed: i32,
     },
     /// A newer schema.
-    #[error("the schema is of version {found}, newer than the {known} this program knows; run a newer onefold")]
+    #[error(
+        "the schema is of version {found}, newer than the {known} this program knows; run a newer onefold"
+    )]
     Newer {
         /// What is there.
         found: i32,

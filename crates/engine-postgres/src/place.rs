@@ -60,11 +60,13 @@ impl Places {
         let finished = job.finished_at.filter(|_| job.state.is_finished()).map(|at| at.as_unix_ms());
         let timer = match job.state {
             State::Scheduled | State::Retrying => Some((job.run_at.as_unix_ms(), TIMER_RUN)),
-            State::Available => job.retry_until.map(|until| (until.as_unix_ms().saturating_add(1), TIMER_EXPIRE)),
+            State::Available => {
+                job.retry_until.map(|until| (until.as_unix_ms().saturating_add(1), TIMER_EXPIRE))
+            }
             State::Running => None,
-            State::Completed | State::Dead | State::Cancelled => finished
-                .zip(retain)
-                .map(|(at, keep)| (at.saturating_add(duration_code(keep)), TIMER_PURGE)),
+            State::Completed | State::Dead | State::Cancelled => {
+                finished.zip(retain).map(|(at, keep)| (at.saturating_add(duration_code(keep)), TIMER_PURGE))
+            }
         };
         let lease = job.attempt.as_ref().filter(|_| job.state == State::Running).map(|attempt| LeaseRow {
             lease: duration_code(attempt.lease),

@@ -9,10 +9,10 @@ use futures_util::{StreamExt, pin_mut};
 use onefold_core::{EngineError, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_postgres::types::{BorrowToSql, ToSql, Type};
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
 
-use crate::error::{Fault, Outcome, corrupt, told};
+use crate::error::{Outcome, corrupt, told};
 use crate::sql::{Sql, Statements};
 
 /// What a statement is given.
@@ -70,7 +70,8 @@ fn types_of(text: &str) -> Vec<Type> {
         let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
         let Ok(number) = digits.parse::<usize>() else { continue };
         let Some(name) = part.get(digits.len()..).and_then(|rest| rest.strip_prefix("::")) else { continue };
-        let name: String = name.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '[' | ']')).collect();
+        let name: String =
+            name.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '[' | ']')).collect();
         let known = match name.as_str() {
             "bigint" => Type::INT8,
             "bigint[]" => Type::INT8_ARRAY,
@@ -145,7 +146,9 @@ impl Pool {
             SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| i64::from_str(text).ok()),
             _ => None,
         });
-        let now = now.and_then(Timestamp::from_unix_ms).ok_or_else(|| corrupt("the database does not tell its time"))?;
+        let now = now
+            .and_then(Timestamp::from_unix_ms)
+            .ok_or_else(|| corrupt("the database does not tell its time"))?;
         Ok((Transaction { pool: Arc::clone(self), connection: Some(connection), permit: Some(permit) }, now))
     }
 
@@ -196,11 +199,14 @@ impl Transaction {
         let connection = self.connection()?;
         if pool.options.transaction_pooler {
             let client = &connection.client;
-            let replies = batch.into_iter().map(|(sql, params)| {
-                let types = pool.types.get(sql.place()).cloned().unwrap_or_default();
-                let text = pool.statements.text(sql);
-                async move { collect(client.query_typed_raw(text, params.into_iter().zip(types)).await?).await }
-            });
+            let replies =
+                batch.into_iter().map(|(sql, params)| {
+                    let types = pool.types.get(sql.place()).cloned().unwrap_or_default();
+                    let text = pool.statements.text(sql);
+                    async move {
+                        collect(client.query_typed_raw(text, params.into_iter().zip(types)).await?).await
+                    }
+                });
             return first_fault(join_all(replies).await);
         }
         let missing: Vec<Sql> = batch.iter().map(|(sql, _)| *sql).collect();
@@ -291,11 +297,6 @@ fn first_fault(replies: Vec<Outcome<Reply>>) -> Outcome<Vec<Reply>> {
     replies.into_iter().collect()
 }
 
-#[allow(dead_code, reason = "checked to hold: boxed parameters are borrowed as they are")]
-fn boxed_parameters_are_parameters(value: &Box<dyn ToSql + Sync + Send>) -> &dyn ToSql {
-    value.borrow_to_sql()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,7 +308,9 @@ mod tests {
             let highest = text
                 .split('$')
                 .skip(1)
-                .filter_map(|part| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok())
+                .filter_map(|part| {
+                    part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+                })
                 .max()
                 .unwrap_or(0_usize);
             assert_eq!(types_of(text).len(), highest, "{text}");

@@ -74,7 +74,6 @@ statements! {
     DELETE_MEMBERS = "groups/delete_member",
     INSERT_DIRTY = "groups/insert_dirty",
     TAKE_DIRTY = "groups/take_dirty",
-    DIRTY_QUEUES = "groups/dirty_queues",
     ALL_DIRTY = "groups/all_dirty",
     LEADERS = "groups/leaders",
     PUBLISH = "groups/publish",

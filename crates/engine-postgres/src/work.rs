@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use onefold_core::{
-    Attempt, Backoff, DurationMs, Entropy, EventKind, EvidenceKind, Job, JobId, JobSpec, Outcome as AttemptOutcome,
-    QueueName, QueueSettings, RetryPolicy, Timestamp, limits,
+    Attempt, Backoff, DurationMs, Entropy, EventKind, EvidenceKind, Job, JobId, JobSpec,
+    Outcome as AttemptOutcome, QueueName, QueueSettings, RetryPolicy, Timestamp, limits,
 };
 use tokio_postgres::Row;
 
@@ -184,7 +184,8 @@ impl Work {
                 let name = QueueName::new(row.try_get::<_, &str>(1)?);
                 let name = name.map_err(|_| corrupt("a queue's name that is none"))?;
                 let settings = serde_json::from_str(row.try_get(3)?);
-                let settings = settings.map_err(|error| corrupt(&format!("the settings of {name}: {error}")))?;
+                let settings =
+                    settings.map_err(|error| corrupt(&format!("the settings of {name}: {error}")))?;
                 self.queues.insert(number, Queue { name, alive: row.try_get(2)?, settings });
                 Ok(number)
             })
@@ -208,15 +209,20 @@ impl Work {
 
     /// Locks jobs, waiting for whoever has them, and loads those that are there.
     pub(crate) async fn load(&mut self, seqs: Vec<i64>) -> Outcome<()> {
-        self.load_by(sql::LOCK_JOBS, seqs).await.map(drop)
+        self.load_by(sql::LOCK_JOBS, seqs, false).await.map(drop)
     }
 
     /// Locks and loads those jobs nobody else has locked. Gives their sequences.
     pub(crate) async fn load_free(&mut self, seqs: Vec<i64>) -> Outcome<BTreeSet<i64>> {
-        self.load_by(sql::LOCK_FREE_JOBS, seqs).await
+        self.load_by(sql::LOCK_FREE_JOBS, seqs, true).await
     }
 
-    async fn load_by(&mut self, lock: sql::Sql, mut seqs: Vec<i64>) -> Outcome<BTreeSet<i64>> {
+    async fn load_by(
+        &mut self,
+        lock: sql::Sql,
+        mut seqs: Vec<i64>,
+        passes_by: bool,
+    ) -> Outcome<BTreeSet<i64>> {
         seqs.retain(|seq| !self.records.contains_key(seq));
         seqs.sort_unstable();
         seqs.dedup();
@@ -236,7 +242,15 @@ impl Work {
         self.read_queues(&queues)?;
         let mut there = BTreeSet::new();
         for row in &loaded {
-            let read = read_job(row)?;
+            let read = match read_job(row) {
+                Ok(read) => read,
+                // One damaged job keeps nobody from the others.
+                Err(fault) if passes_by => {
+                    tracing::error!(seq = row.try_get::<_, i64>(0)?, ?fault, "a damaged job is passed over");
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            };
             let seq = seq_code(read.job.id);
             if !locked.contains(&seq) {
                 continue;

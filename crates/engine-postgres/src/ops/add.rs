@@ -1,8 +1,9 @@
 //! Accepting jobs.
 
 use onefold_core::{
-    AddParams, Added, Event, EvidenceKind, Fingerprint, Hold, Holder, ItemResult, Job, JobId, JobSpec, JobStatus, Key,
-    NewJob, QueueName, Refusal, RepeatDecision, State, decide_repeat, limits, replaced_run_at, rules, run_at,
+    AddParams, Added, Event, EvidenceKind, Fingerprint, Hold, Holder, ItemResult, Job, JobId, JobSpec,
+    JobStatus, Key, NewJob, QueueName, Refusal, RepeatDecision, State, decide_repeat, limits,
+    replaced_run_at, rules, run_at,
 };
 
 use crate::error::{Outcome, corrupt};
@@ -12,7 +13,10 @@ use crate::sql;
 use crate::work::{KeyPlace, Space, Work};
 
 /// Adds the jobs of one call. `Err` in the result of an atomic call: nothing may be committed.
-pub(crate) async fn add(work: &mut Work, params: &AddParams) -> Outcome<Result<Vec<ItemResult<Added>>, AtomicRefused>> {
+pub(crate) async fn add(
+    work: &mut Work,
+    params: &AddParams,
+) -> Outcome<Result<Vec<ItemResult<Added>>, AtomicRefused>> {
     let queue = make_queue(work, &params.queue).await?;
     let settings = work.queue(queue)?.settings.clone();
     let mut jobs = params.jobs.clone();
@@ -23,9 +27,12 @@ pub(crate) async fn add(work: &mut Work, params: &AddParams) -> Outcome<Result<V
     let mut seqs = work.take_seqs(jobs.len()).await?;
     let mut outcomes = Vec::with_capacity(jobs.len());
     for (item, job) in jobs.into_iter().enumerate() {
-        let seq = seqs.as_slice().first().copied().ok_or_else(|| corrupt("a sequence that gave too little"))?;
+        let seq =
+            seqs.as_slice().first().copied().ok_or_else(|| corrupt("a sequence that gave too little"))?;
         let outcome = add_one(work, queue, job, work.new_id(seq)?)?;
-        if params.atomic && let Err(refusal) = outcome {
+        if params.atomic
+            && let Err(refusal) = outcome
+        {
             return Ok(Err(AtomicRefused { item, refusal }));
         }
         // A sequence that went to no job goes to the next.
@@ -49,7 +56,9 @@ impl AtomicRefused {
     /// The outcomes of the whole call.
     pub(crate) fn outcomes(self, count: usize) -> Vec<ItemResult<Added>> {
         let other = Refusal::AtomicBatch { item: self.item };
-        (0..count).map(|item| Err(if item == self.item { self.refusal.clone() } else { other.clone() })).collect()
+        (0..count)
+            .map(|item| Err(if item == self.item { self.refusal.clone() } else { other.clone() }))
+            .collect()
     }
 }
 
@@ -67,7 +76,8 @@ pub(crate) async fn make_queue(work: &mut Work, name: &QueueName) -> Outcome<Que
 /// Locks everything these adds may meet.
 async fn load(work: &mut Work, queue: QueueNumber, jobs: &[NewJob]) -> Outcome<()> {
     let keys = jobs.iter().filter_map(|job| job.spec.key.clone()).map(|key| (queue, Space::Job, key));
-    let requests = jobs.iter().filter_map(|job| job.request.as_ref()).map(|r| (queue, Space::Request, r.key.clone()));
+    let requests =
+        jobs.iter().filter_map(|job| job.request.as_ref()).map(|r| (queue, Space::Request, r.key.clone()));
     work.load_holds(keys.chain(requests).collect()).await?;
     work.lock_groups().await
 }
@@ -86,7 +96,8 @@ fn add_one(work: &mut Work, queue: QueueNumber, mut new: NewJob, id: JobId) -> O
     let added = add_by_key(work, queue, new, id)?;
     if let Ok(added) = &added {
         let until = work.now.saturating_add(limits::REQUEST_IDENTITY_WINDOW);
-        let hold = Hold { job: added.id, fingerprint: request.fingerprint, until, free_on: Default::default() };
+        let hold =
+            Hold { job: added.id, fingerprint: request.fingerprint, until, free_on: Default::default() };
         work.hold(place, Some(hold));
     }
     Ok(added)

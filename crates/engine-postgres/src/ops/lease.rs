@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use onefold_core::{
-    Event, FencingToken, IllegalTransition, LeaseParams, LeasedJob, QueueName, State, Timestamp, limits, rules,
+    Event, FencingToken, IllegalTransition, LeaseParams, LeasedJob, QueueName, State, Timestamp, limits,
+    rules,
 };
 
 use crate::error::{Fault, Outcome, corrupt};
@@ -156,7 +157,8 @@ async fn lines(
             None => u64::MAX,
             Some(limit) => {
                 let rows = work.rows(sql::RUNNING, params![number, i64::from(limit)]).await?;
-                let running: i64 = rows.first().ok_or_else(|| corrupt("a count without a row"))?.try_get(0)?;
+                let running: i64 =
+                    rows.first().ok_or_else(|| corrupt("a count without a row"))?.try_get(0)?;
                 u64::from(limit).saturating_sub(running.cast_unsigned())
             }
         };
@@ -188,7 +190,12 @@ async fn choose(
         }
         let rest = max - chosen.len();
         let want = if params.fair { rest.div_ceil(queues.len() - empty.len()) } else { rest };
-        let next = match queues.get(place).copied().flatten().and_then(|queue| Some((queue, lines.get_mut(&queue)?))) {
+        let next = match queues
+            .get(place)
+            .copied()
+            .flatten()
+            .and_then(|queue| Some((queue, lines.get_mut(&queue)?)))
+        {
             Some((queue, line)) => next_of(work, queue, line, want, &chosen).await?,
             None => None,
         };
@@ -262,7 +269,9 @@ async fn look(work: &mut Work, queue: QueueNumber, line: &mut Line, want: usize)
     let groups: BTreeMap<i64, (QueueNumber, String)> = found
         .iter()
         .filter(|(_, seq, grouped)| *grouped && is_available(work, *seq))
-        .filter_map(|(_, seq, _)| Some((*seq, (queue, work.record(*seq)?.spec.group.clone()?.as_str().to_owned()))))
+        .filter_map(|(_, seq, _)| {
+            Some((*seq, (queue, work.record(*seq)?.spec.group.clone()?.as_str().to_owned())))
+        })
         .collect();
     let locked = work.lock_free_groups(groups.values().cloned().collect()).await?;
     let leaders = work.leaders(&locked).await?;
@@ -289,7 +298,10 @@ async fn take_tokens(work: &mut Work, count: usize) -> Outcome<Vec<FencingToken>
     let mut tokens = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     tokens.sort_unstable();
     let token = |value: i64| u64::try_from(value).ok().and_then(FencingToken::new);
-    tokens.into_iter().map(|value| token(value).ok_or_else(|| corrupt("a fencing token out of range"))).collect()
+    tokens
+        .into_iter()
+        .map(|value| token(value).ok_or_else(|| corrupt("a fencing token out of range")))
+        .collect()
 }
 
 /// Gives live leases their full length again: `Some` place to go on from while there are more.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use onefold_core::{
-    Evidence, EvidenceKind, GroupHead, JobFilter, JobId, JobPage, JobStatus, JobSummary, JobView, Key, KeyView, Kind,
-    Label, ListParams, QueueName, State, Timestamp, Waiting, limits,
+    Evidence, EvidenceKind, GroupHead, JobFilter, JobId, JobPage, JobStatus, JobSummary, JobView, Key,
+    KeyView, Kind, Label, ListParams, QueueName, State, Timestamp, Waiting, limits,
 };
 
 use crate::error::{Outcome, corrupt};
@@ -27,7 +27,8 @@ pub(crate) async fn get(work: &mut Work, id: JobId) -> Outcome<Option<JobView>> 
     ];
     let mut replies = work.tx.pipeline(batch).await?.into_iter();
     let mut next = || replies.next().map(|reply| reply.rows).unwrap_or_default();
-    let (jobs, queues, contents, earlier, evidence, results) = (next(), next(), next(), next(), next(), next());
+    let (jobs, queues, contents, earlier, evidence, results) =
+        (next(), next(), next(), next(), next(), next());
     work.read_queues(&queues)?;
     let Some(mut row) = jobs.first().map(read_job).transpose()?.filter(|row| row.job.id == id) else {
         return Ok(None);
@@ -54,15 +55,7 @@ pub(crate) async fn get(work: &mut Work, id: JobId) -> Outcome<Option<JobView>> 
     seen.sort_by_key(|e| (e.at, e.kind, e.number));
     let result = results.first().map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?.map(Bytes::from);
     let waiting = waiting(work, std::slice::from_ref(&row)).await?.remove(&seq_code(id));
-    Ok(Some(JobView {
-        job: row.job,
-        spec: row.spec,
-        attempts,
-        evidence: seen,
-        waiting,
-        result,
-        checkpoint,
-    }))
+    Ok(Some(JobView { job: row.job, spec: row.spec, attempts, evidence: seen, waiting, result, checkpoint }))
 }
 
 /// Why jobs wait whose queues were read, if they are available and do.

@@ -1,8 +1,8 @@
 //! What operators do to jobs and keys.
 
 use onefold_core::{
-    Event, EventKind, EvidenceKind, Hold, IllegalTransition, ItemResult, JobEdit, JobId, JobStatus, JobView, Key,
-    KeyView, QueueName, RedriveParams, Redriven, Refusal, RetryRefusal, State, rules, transition,
+    Event, EventKind, EvidenceKind, Hold, IllegalTransition, ItemResult, JobEdit, JobId, JobStatus, JobView,
+    Key, KeyView, QueueName, RedriveParams, Redriven, Refusal, RetryRefusal, State, rules, transition,
 };
 
 use super::look::{filter_columns, get, state_codes};
@@ -29,7 +29,9 @@ pub(crate) async fn cancel(work: &mut Work, id: JobId, force: bool) -> Outcome<I
         let changed = rules::cancel(&mut record.job, force, now)?;
         noted = changed;
         requested = changed && record.job.state == State::Running;
-        Ok::<_, IllegalTransition>((changed && record.job.state == State::Cancelled).then_some(Event::Cancelled))
+        Ok::<_, IllegalTransition>(
+            (changed && record.job.state == State::Cancelled).then_some(Event::Cancelled),
+        )
     })?;
     if let Err(illegal) = done {
         return Ok(Err(Refusal::JobFinished { state: illegal.from }));
@@ -43,7 +45,11 @@ pub(crate) async fn cancel(work: &mut Work, id: JobId, force: bool) -> Outcome<I
     written(work, id).await
 }
 
-pub(crate) async fn retry(work: &mut Work, id: JobId, accept_duplicates: bool) -> Outcome<ItemResult<JobView>> {
+pub(crate) async fn retry(
+    work: &mut Work,
+    id: JobId,
+    accept_duplicates: bool,
+) -> Outcome<ItemResult<JobView>> {
     load_to_retry(work, vec![seq_code(id)]).await?;
     if work.find(id).is_none() {
         return Ok(Err(Refusal::JobNotFound));

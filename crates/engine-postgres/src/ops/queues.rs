@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use onefold_core::{
-    DeletedQueue, EventKind, ItemResult, JobId, OnDead, Outcome as AttemptOutcome, QueueCounts, QueueName, QueuePatch,
-    QueueView, Refusal, Setting, Timestamp, limits,
+    DeletedQueue, EventKind, ItemResult, JobId, OnDead, Outcome as AttemptOutcome, QueueCounts, QueueName,
+    QueuePatch, QueueView, Refusal, Setting, Timestamp, limits,
 };
 use tokio_postgres::Row;
 
@@ -39,7 +39,10 @@ fn read_counts(row: &Row) -> Outcome<(QueueNumber, QueueCounts)> {
     Ok((row.try_get(0)?, counts))
 }
 
-async fn counts_of(work: &mut Work, queues: Option<Vec<QueueNumber>>) -> Outcome<BTreeMap<QueueNumber, QueueCounts>> {
+async fn counts_of(
+    work: &mut Work,
+    queues: Option<Vec<QueueNumber>>,
+) -> Outcome<BTreeMap<QueueNumber, QueueCounts>> {
     work.rows(sql::COUNTS, params![queues]).await?.iter().map(read_counts).collect()
 }
 
@@ -102,7 +105,11 @@ pub(crate) async fn set(work: &mut Work, name: &QueueName, patch: &QueuePatch) -
     view.ok_or_else(|| corrupt("a queue that cannot be made"))
 }
 
-pub(crate) async fn delete(work: &mut Work, name: &QueueName, force: bool) -> Outcome<ItemResult<DeletedQueue>> {
+pub(crate) async fn delete(
+    work: &mut Work,
+    name: &QueueName,
+    force: bool,
+) -> Outcome<ItemResult<DeletedQueue>> {
     let Some(number) = work.queue_number(name).await? else { return Ok(Err(Refusal::QueueNotFound)) };
     work.rows(sql::LOCK_QUEUES, params![vec![number]]).await?;
     work.queue_number(name).await?;
@@ -145,7 +152,9 @@ pub(crate) async fn delete(work: &mut Work, name: &QueueName, force: bool) -> Ou
     batch.extend(by_queue.map(|table| (table, params![number])));
     batch.extend(by_job.map(|table| (table, params![seqs.clone()])));
     // The counts go last: who ended a job of this queue meanwhile has committed by now.
-    batch.extend([sql::DROP_COUNTS, sql::DROP_COUNT_DELTAS, sql::BURY_QUEUE].map(|table| (table, params![number])));
+    batch.extend(
+        [sql::DROP_COUNTS, sql::DROP_COUNT_DELTAS, sql::BURY_QUEUE].map(|table| (table, params![number])),
+    );
     work.tx.pipeline(batch).await?;
     if counts.running > 0 {
         *work.effects.outcomes.entry(AttemptOutcome::Revoked).or_default() += counts.running;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use onefold_core::{
-    End, Event, FencingToken, IllegalTransition, ItemResult, JobId, Refusal, SettleAction, SettleOp, Settled, State,
-    rules,
+    End, Event, FencingToken, IllegalTransition, ItemResult, JobId, Refusal, SettleAction, SettleOp, Settled,
+    State, rules,
 };
 
 use crate::error::{Outcome, corrupt};
@@ -49,7 +49,8 @@ pub(crate) async fn settle(work: &mut Work, ops: &[SettleOp]) -> Outcome<Vec<Ite
 
 /// The first answers to ends whose jobs are gone.
 async fn receipts(work: &mut Work, ops: &[SettleOp]) -> Outcome<Receipts> {
-    let gone = ops.iter().filter(|op| work.find(op.id).is_none() && matches!(op.action, SettleAction::End(_)));
+    let gone =
+        ops.iter().filter(|op| work.find(op.id).is_none() && matches!(op.action, SettleAction::End(_)));
     let tokens: Vec<i64> = gone.map(|op| op.token.get().cast_signed()).collect();
     if tokens.is_empty() {
         return Ok(Receipts::new());
@@ -78,7 +79,9 @@ fn settle_one(work: &mut Work, op: &SettleOp, receipts: &Receipts) -> Outcome<It
     }
     let seq = seq_code(op.id);
     match &op.action {
-        SettleAction::End(End::Complete { result: Some(result) }) => work.put_result(seq, Some(result.clone())),
+        SettleAction::End(End::Complete { result: Some(result) }) => {
+            work.put_result(seq, Some(result.clone()))
+        }
         SettleAction::Checkpoint(value) => work.put_checkpoint(seq, value.clone()),
         _ => {}
     }
@@ -112,7 +115,8 @@ fn settle_one(work: &mut Work, op: &SettleOp, receipts: &Receipts) -> Outcome<It
     })?;
     done.map_err(|illegal| corrupt(&illegal.to_string()))?;
     let job = work.find(op.id).map(|record| &record.job).ok_or_else(|| corrupt("a job that is gone"))?;
-    let lease_until = job.attempt.as_ref().filter(|_| job.state == State::Running).map(|attempt| attempt.lease_until);
+    let lease_until =
+        job.attempt.as_ref().filter(|_| job.state == State::Running).map(|attempt| attempt.lease_until);
     Ok(Ok(Settled { state: job.state, cancel: job.cancel_requested, lease_until }))
 }
 

@@ -1,8 +1,6 @@
 //! What is due. Every node may do all of it at any time: rows somebody else is at are passed by.
 
-use onefold_core::{
-    Event, IllegalTransition, QueueSettings, State, Ticked, Timestamp, limits, rules,
-};
+use onefold_core::{Event, IllegalTransition, QueueSettings, State, Timestamp, limits, rules};
 
 use crate::error::Outcome;
 use crate::place::{TIMER_EXPIRE, TIMER_PURGE, TIMER_RUN};
@@ -25,11 +23,23 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    pub(crate) fn add_to(self, ticked: &mut Ticked) {
-        ticked.due += self.due;
-        ticked.expired += self.expired;
-        ticked.purged += self.purged;
+    fn and(self, other: Done) -> Done {
+        Done {
+            due: self.due + other.due,
+            expired: self.expired + other.expired,
+            purged: self.purged + other.purged,
+            more: self.more || other.more,
+        }
     }
+}
+
+/// Everything that is due of jobs, a bounded number of each kind, in one transaction: what becomes leasable is handed
+/// out when all of it is in line.
+pub(crate) async fn jobs(work: &mut Work) -> Outcome<Done> {
+    let due = timers(work).await?;
+    let lost = deadlines(work).await?;
+    let retired = retention(work).await?;
+    Ok(due.and(lost).and(retired))
 }
 
 fn seqs_of(rows: &[tokio_postgres::Row]) -> Outcome<Vec<i64>> {
@@ -37,7 +47,7 @@ fn seqs_of(rows: &[tokio_postgres::Row]) -> Outcome<Vec<i64>> {
 }
 
 /// Timers: jobs whose time came, available ones that may no longer start, finished ones with a retention of their own.
-pub(crate) async fn timers(work: &mut Work) -> Outcome<Done> {
+async fn timers(work: &mut Work) -> Outcome<Done> {
     let now = work.now;
     let rows = work.rows(sql::DUE, params![now.as_unix_ms(), BATCH]).await?;
     work.load_free(seqs_of(&rows)?).await?;
@@ -67,7 +77,8 @@ pub(crate) async fn timers(work: &mut Work) -> Outcome<Done> {
     }
     if !missing.is_empty() {
         // Somebody is at the job; or it is gone, and nobody would ever come for its timer.
-        let states = work.rows(sql::STATES, params![missing.iter().map(|(_, seq)| *seq).collect::<Vec<_>>()]).await?;
+        let states =
+            work.rows(sql::STATES, params![missing.iter().map(|(_, seq)| *seq).collect::<Vec<_>>()]).await?;
         let there = seqs_of(&states)?;
         stale.extend(missing.into_iter().filter(|(_, seq)| !there.contains(seq)));
     }
@@ -82,15 +93,15 @@ pub(crate) async fn timers(work: &mut Work) -> Outcome<Done> {
 }
 
 /// Attempts whose deadline passed.
-pub(crate) async fn deadlines(work: &mut Work) -> Outcome<Done> {
+async fn deadlines(work: &mut Work) -> Outcome<Done> {
     let now = work.now;
     let rows = work.rows(sql::LOST, params![now.as_unix_ms(), BATCH]).await?;
     let seqs = seqs_of(&rows)?;
-    let locked = work.load_free(seqs.clone()).await?;
+    work.load_free(seqs.clone()).await?;
     work.lock_groups().await?;
     let mut done = Done { more: rows.len() as i64 == BATCH, ..Done::default() };
     let mut extended = Vec::new();
-    for seq in seqs.into_iter().filter(|seq| locked.contains(seq)) {
+    for seq in seqs {
         let Some(record) = work.record(seq) else { continue };
         let Some(attempt) = record.job.attempt.as_ref().filter(|_| record.job.state == State::Running) else {
             continue;
@@ -113,7 +124,7 @@ pub(crate) async fn deadlines(work: &mut Work) -> Outcome<Done> {
 }
 
 /// Finished jobs that were kept as long as their queue says, and not longer than `slack` beyond.
-pub(crate) async fn retention(work: &mut Work) -> Outcome<Done> {
+async fn retention(work: &mut Work) -> Outcome<Done> {
     let rows = work.rows(sql::QUEUES, params![]).await?;
     let numbers = work.read_queues(&rows)?;
     let now = work.now;
@@ -131,14 +142,16 @@ pub(crate) async fn retention(work: &mut Work) -> Outcome<Done> {
         }
     }
     let rows = work.rows(sql::RETIRED, params![queues, states, times, BATCH]).await?;
-    let locked = work.load_free(seqs_of(&rows)?).await?;
+    let mut purge = seqs_of(&rows)?;
+    work.load_free(purge.clone()).await?;
     work.lock_groups().await?;
-    let mut purge: Vec<i64> = locked.into_iter().collect();
     purge.retain(|seq| {
         work.record(*seq).is_some_and(|record| {
             let keep = work.queue(record.queue).map(|queue| queue.settings.retention(record.job.state));
             let over = |at: Timestamp| keep.as_ref().is_ok_and(|keep| at.saturating_add(*keep) <= now);
-            record.spec.retain.is_none() && record.job.state.is_finished() && record.job.finished_at.is_some_and(over)
+            record.spec.retain.is_none()
+                && record.job.state.is_finished()
+                && record.job.finished_at.is_some_and(over)
         })
     });
     let purged = purge.len() as u64;

@@ -1,8 +1,8 @@
 //! Where a job stands, and its attempts.
 
 use onefold_core::{
-    Attempt, AttemptEnd, DeadReason, FencingToken, Job, JobError, JobSpec, LateWrites, Outcome as AttemptOutcome,
-    Progress, QueueName, State, Timestamp, WorkerName,
+    Attempt, AttemptEnd, DeadReason, FencingToken, Job, JobError, JobSpec, LateWrites,
+    Outcome as AttemptOutcome, Progress, QueueName, State, Timestamp, WorkerName,
 };
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
@@ -66,8 +66,15 @@ fn read_attempt(columns: &mut Columns<'_>) -> Outcome<Option<Attempt>> {
     let end_state: Option<i16> = columns.take()?;
     let content: Option<i64> = columns.take()?;
     let more: Option<&str> = columns.take()?;
-    let (Some(number), Some(token), Some(worker), Some(started_at), Some(lease), Some(lease_until), Some(deadline)) =
-        (number, token, worker, started_at, lease, lease_until, deadline)
+    let (
+        Some(number),
+        Some(token),
+        Some(worker),
+        Some(started_at),
+        Some(lease),
+        Some(lease_until),
+        Some(deadline),
+    ) = (number, token, worker, started_at, lease, lease_until, deadline)
     else {
         return Ok(None);
     };

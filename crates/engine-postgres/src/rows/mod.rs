@@ -7,8 +7,8 @@ pub(crate) use job::*;
 pub(crate) use spec::*;
 
 use onefold_core::{
-    DeadReason, DurationMs, EventKind, EvidenceKind, JobId, OnDuplicate, OnMismatch, Outcome as AttemptOutcome, Seq,
-    State, Timestamp,
+    DeadReason, DurationMs, EventKind, EvidenceKind, JobId, OnDuplicate, OnMismatch,
+    Outcome as AttemptOutcome, Seq, State, Timestamp,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use onefold_core::{
-    Backoff, Dedup, DurationMs, Fingerprint, FreeOn, Group, JobSpec, Key, Kind, Label, OnDuplicate, OnMismatch, Payload,
-    TraceParent,
+    Backoff, Dedup, DurationMs, Fingerprint, FreeOn, Group, JobSpec, Key, Kind, Label, OnDuplicate,
+    OnMismatch, Payload, TraceParent,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,11 @@ fn from_json<T: for<'d> Deserialize<'d>>(text: &str, what: &str) -> Outcome<T> {
     serde_json::from_str(text).map_err(|error| corrupt(&format!("the {what} of a job: {error}")))
 }
 
-fn name<T, E>(text: Option<String>, parse: impl FnOnce(String) -> Result<T, E>, what: &str) -> Outcome<Option<T>> {
+fn name<T, E>(
+    text: Option<String>,
+    parse: impl FnOnce(String) -> Result<T, E>,
+    what: &str,
+) -> Outcome<Option<T>> {
     text.map(parse).transpose().map_err(|_| corrupt(&format!("a {what} of a job that is none")))
 }
 

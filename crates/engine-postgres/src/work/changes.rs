@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use onefold_core::{
-    Attempt, Entropy, Event, EventKind, EvidenceKind, Job, JobId, JobSpec, LateEvidence, OnDead, State, Timestamp,
-    rules,
+    Attempt, Entropy, Event, EventKind, EvidenceKind, Job, JobId, JobSpec, LateEvidence, OnDead, State,
+    Timestamp, rules,
 };
 
 use super::{
-    ACCEPTED, DUPLICATES, EventRow, EvidenceRow, FIRST_STATE, LATE_WRITES, MISMATCHES, Record, Work, WriteSpec,
+    ACCEPTED, DUPLICATES, EventRow, EvidenceRow, FIRST_STATE, LATE_WRITES, MISMATCHES, Record, Work,
+    WriteSpec,
 };
 use crate::error::{Outcome, corrupt};
 use crate::rows::{Coded, QueueNumber, seq_code};
@@ -56,7 +57,7 @@ impl Work {
     ) -> Outcome<Result<(), E>> {
         let now = self.now;
         let mut record = self.records.remove(&seq).ok_or_else(|| corrupt("a job that was not loaded"))?;
-        let (from, was) = (record.job.state, record.places());
+        let (from, was, priority) = (record.job.state, record.places(), record.job.priority);
         let was_open = record.job.attempt.as_ref().is_some_and(|attempt| attempt.end.is_none());
         let changed = change(&mut record, now, self.entropy.as_ref());
         if let Ok(event) = &changed {
@@ -75,10 +76,11 @@ impl Work {
                 self.emit(EventKind::GroupPassed, queue, Some(&record.job));
             }
         }
-        let (grouped, member_moved) = (record.job.group_order.is_some(), was.member != is.member);
+        let moved = was.member != is.member || priority != record.job.priority;
+        let in_group = record.job.group_order.is_some() && moved;
         let way_cleared = was.lease.is_some() && is.lease.is_none();
         self.records.insert(seq, record);
-        if grouped && (member_moved || was.ready != is.ready) {
+        if in_group {
             self.move_member(seq, was.member);
         }
         if is.ready.is_some() && was.ready != is.ready || way_cleared {
@@ -95,7 +97,9 @@ impl Work {
             record.blocks = ended_badly && self.on_dead(record.queue) == OnDead::Block;
             self.shift(record.queue, Some(from), Some(state));
         }
-        if let Some(end) = record.job.attempt.as_ref().filter(|_| was_open).and_then(|attempt| attempt.end.as_ref()) {
+        if let Some(end) =
+            record.job.attempt.as_ref().filter(|_| was_open).and_then(|attempt| attempt.end.as_ref())
+        {
             *self.effects.outcomes.entry(end.outcome).or_default() += 1;
         }
         let told = event.map(|event| match state {
@@ -189,14 +193,19 @@ impl Work {
     /// Notes that an add was answered with this job.
     pub(crate) fn duplicate(&mut self, queue: QueueNumber, id: JobId) {
         self.count(queue, DUPLICATES, 1);
-        let job = self.find(id).is_some().then(|| self.count_on(seq_code(id), EvidenceKind::DuplicateAdd)).flatten();
+        let job = self
+            .find(id)
+            .is_some()
+            .then(|| self.count_on(seq_code(id), EvidenceKind::DuplicateAdd))
+            .flatten();
         self.emit(EventKind::Duplicate, queue, job.as_ref());
     }
 
     /// Notes that an add was refused because this job has its key.
     pub(crate) fn mismatch(&mut self, queue: QueueNumber, id: JobId) {
         self.count(queue, MISMATCHES, 1);
-        let job = self.find(id).is_some().then(|| self.count_on(seq_code(id), EvidenceKind::Mismatch)).flatten();
+        let job =
+            self.find(id).is_some().then(|| self.count_on(seq_code(id), EvidenceKind::Mismatch)).flatten();
         self.emit(EventKind::Mismatch, queue, job.as_ref());
     }
 
@@ -254,7 +263,8 @@ impl Work {
 
     /// Ends a job whose last moment to start has passed.
     pub(crate) fn expire(&mut self, seq: i64) -> Outcome<()> {
-        let done = self.change(seq, |record, now, _| rules::expire(&mut record.job, now).map(|()| Some(Event::Died)))?;
+        let done = self
+            .change(seq, |record, now, _| rules::expire(&mut record.job, now).map(|()| Some(Event::Died)))?;
         done.map_err(|illegal| corrupt(&illegal.to_string()))
     }
 }

@@ -8,6 +8,7 @@ use onefold_core::{Attempt, JobId, JobSpec, Timestamp, limits};
 use super::groups::columns as group_columns;
 use super::{COUNTS, Record, Stored, Work, WriteSpec};
 use crate::error::{Fault, Outcome};
+use crate::params;
 use crate::place::{FinishedRow, LeaseRow, Places};
 use crate::pool::Params;
 use crate::rows::{
@@ -15,7 +16,6 @@ use crate::rows::{
     more_json, seq_code, spec_columns,
 };
 use crate::sql::{self, Sql};
-use crate::params;
 
 type Batch = Vec<(Sql, Params)>;
 
@@ -141,7 +141,10 @@ impl Work {
             let before = record.stored.as_ref().map(|stored| stored.places).unwrap_or_default();
             let after = record.places();
             ready.note(before.ready.map(|p| (queue, p, seq)), after.ready.map(|p| (queue, p, seq)));
-            timers.note(before.timer.map(|(at, kind)| (at, seq, kind)), after.timer.map(|(at, kind)| (at, seq, kind)));
+            timers.note(
+                before.timer.map(|(at, kind)| (at, seq, kind)),
+                after.timer.map(|(at, kind)| (at, seq, kind)),
+            );
             finished.note(before.finished.map(|f| (queue, f, seq)), after.finished.map(|f| (queue, f, seq)));
             match (before.lease, after.lease) {
                 (None, Some(lease)) => opened.push((queue, seq, lease)),
@@ -233,7 +236,8 @@ impl Work {
     }
 
     fn write_counts(&mut self, batch: &mut Batch) {
-        let mut counts: Vec<(QueueNumber, [i64; COUNTS])> = std::mem::take(&mut self.counts).into_iter().collect();
+        let mut counts: Vec<(QueueNumber, [i64; COUNTS])> =
+            std::mem::take(&mut self.counts).into_iter().collect();
         counts.retain(|(_, counts)| counts.iter().any(|count| *count != 0));
         if counts.is_empty() {
             return;
@@ -289,10 +293,12 @@ impl Work {
             self.effects.finished.push(record.job.id);
         }
         let now = self.now.as_unix_ms();
-        let mut batch = vec![(sql::RECEIPTS, params![seqs.clone(), now, duration_code(limits::FINISH_REPLAY)])];
+        let mut batch =
+            vec![(sql::RECEIPTS, params![seqs.clone(), now, duration_code(limits::FINISH_REPLAY)])];
         write_moves(&mut batch, &Moves::none(), &timers, &finished);
         if !left.is_empty() {
-            let pairs: Vec<_> = left.iter().flat_map(|(g, orders)| orders.iter().map(move |o| (g, *o))).collect();
+            let pairs: Vec<_> =
+                left.iter().flat_map(|(g, orders)| orders.iter().map(move |o| (g, *o))).collect();
             let mut all = group_columns(pairs.iter().map(|(group, _)| *group));
             all.extend(params![column(&pairs, |(_, order)| order.cast_signed())]);
             batch.push((sql::DELETE_MEMBERS, all));
@@ -344,7 +350,8 @@ fn differs(stored: &Stored, record: &Record) -> bool {
     }
     let mut like_stored = record.job.clone();
     if let Some(attempt) = &mut like_stored.attempt {
-        (attempt.lease, attempt.lease_until, attempt.deadline) = (before.lease, before.lease_until, before.deadline);
+        (attempt.lease, attempt.lease_until, attempt.deadline) =
+            (before.lease, before.lease_until, before.deadline);
     }
     stored.job != like_stored
 }
@@ -376,7 +383,12 @@ fn write_moves(
         batch.push((sql::INSERT_TIMERS, all));
     }
     let finished_columns = |rows: &[(QueueNumber, FinishedRow, i64)]| {
-        params![column(rows, |r| r.0), column(rows, |r| r.1.state), column(rows, |r| r.1.at), column(rows, |r| r.2)]
+        params![
+            column(rows, |r| r.0),
+            column(rows, |r| r.1.state),
+            column(rows, |r| r.1.at),
+            column(rows, |r| r.2)
+        ]
     };
     if !finished.gone.is_empty() {
         batch.push((sql::DELETE_FINISHED, finished_columns(&finished.gone)));

@@ -22,6 +22,8 @@ const DIRTY_MAX: i64 = 1_000;
 pub(crate) struct Groups {
     /// Locked ones, with their first members: order, then phase. As many as can matter.
     locked: BTreeMap<GroupPlace, BTreeMap<u64, i16>>,
+    /// For how many jobs of this transaction that is.
+    covered: BTreeMap<GroupPlace, i64>,
     /// Those whose place in line has to be looked at.
     pub(super) publish: BTreeSet<GroupPlace>,
     /// Those that got new jobs without a lock.
@@ -42,7 +44,9 @@ impl Work {
                 *wanted.entry(group).or_insert(0) += 1;
             }
         }
-        wanted.retain(|group, _| !self.groups.locked.contains_key(group));
+        wanted.retain(|group, jobs| self.groups.covered.get(group).is_none_or(|covered| covered < jobs));
+        // What was changed before is written, so that what is read of a group again is as it is.
+        self.flush().await?;
         self.lock_these(wanted).await
     }
 
@@ -63,7 +67,10 @@ impl Work {
     }
 
     /// Of these groups, locks those nobody else has. Gives them.
-    pub(crate) async fn lock_free_groups(&mut self, wanted: BTreeSet<GroupPlace>) -> Outcome<BTreeSet<GroupPlace>> {
+    pub(crate) async fn lock_free_groups(
+        &mut self,
+        wanted: BTreeSet<GroupPlace>,
+    ) -> Outcome<BTreeSet<GroupPlace>> {
         let wanted: Vec<GroupPlace> = wanted.into_iter().collect();
         if wanted.is_empty() {
             return Ok(BTreeSet::new());
@@ -92,8 +99,9 @@ impl Work {
         let groups: Vec<&GroupPlace> = wanted.keys().collect();
         let mut all = columns(groups.iter().copied());
         all.extend(params![wanted.values().map(|jobs| jobs + 2).collect::<Vec<i64>>()]);
-        for group in &groups {
-            self.groups.locked.entry((*group).clone()).or_default();
+        for (group, jobs) in wanted {
+            self.groups.locked.insert(group.clone(), BTreeMap::new());
+            self.groups.covered.insert(group.clone(), *jobs);
         }
         for row in self.rows(sql::FIRST_MEMBERS, all).await? {
             let place: i64 = row.try_get(0)?;
@@ -106,7 +114,10 @@ impl Work {
     }
 
     /// Which of these locked groups may lease whom.
-    pub(crate) async fn leaders(&mut self, groups: &BTreeSet<GroupPlace>) -> Outcome<BTreeMap<GroupPlace, i64>> {
+    pub(crate) async fn leaders(
+        &mut self,
+        groups: &BTreeSet<GroupPlace>,
+    ) -> Outcome<BTreeMap<GroupPlace, i64>> {
         let groups: Vec<&GroupPlace> = groups.iter().collect();
         if groups.is_empty() {
             return Ok(BTreeMap::new());

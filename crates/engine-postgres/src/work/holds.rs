@@ -63,7 +63,8 @@ impl Work {
     /// Loads keys with the jobs that hold them, all locked: jobs before keys, as everybody does. A key that has no row
     /// is not locked; whoever writes it first wins, and the other begins again.
     pub(crate) async fn load_holds(&mut self, places: Vec<KeyPlace>) -> Outcome<()> {
-        let mut places: Vec<KeyPlace> = places.into_iter().filter(|place| !self.holds.0.contains_key(place)).collect();
+        let mut places: Vec<KeyPlace> =
+            places.into_iter().filter(|place| !self.holds.0.contains_key(place)).collect();
         places.sort();
         places.dedup();
         if places.is_empty() {

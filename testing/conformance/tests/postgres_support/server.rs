@@ -40,7 +40,9 @@ struct Server {
 }
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| match std::env::var("DATABASE_URL") {
-    Ok(url) => Server { config: url.parse().expect("DATABASE_URL is the URL of a PostgreSQL database"), ours: None },
+    Ok(url) => {
+        Server { config: url.parse().expect("DATABASE_URL is the URL of a PostgreSQL database"), ours: None }
+    }
     Err(_) => start(),
 });
 
@@ -57,7 +59,8 @@ pub(super) fn is_ours() -> bool {
 fn start() -> Server {
     let bin = programs().expect(MISSING);
     // PostgreSQL refuses to run as root.
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    let is_root =
+        std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
     let mut command = Command::new(if is_root { "runuser" } else { "sh" });
     if is_root {
         command.args(["-u", "postgres", "--", "sh"]);
@@ -76,7 +79,8 @@ fn start() -> Server {
 
 /// The directory of `initdb` and `postgres`: in PATH, or where distributions put them, the newest first.
 fn programs() -> Option<PathBuf> {
-    let has_all = |dir: &PathBuf| ["initdb", "postgres", "pg_isready"].iter().all(|name| dir.join(name).is_file());
+    let has_all =
+        |dir: &PathBuf| ["initdb", "postgres", "pg_isready"].iter().all(|name| dir.join(name).is_file());
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut packaged: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
