@@ -5,6 +5,7 @@ mod kit;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kit::{GatedClock, add, call, damage, days, end, keyed, queue};
 use onefold_core::{Clock, End, Engine, EngineError, NewJob, SeededEntropy};
@@ -103,4 +104,29 @@ async fn deleting_a_queue_frees_its_sealed_keys() {
     engine.delete_queue(queue("q"), true).await.unwrap().unwrap();
     assert_eq!(engine.stats().await.unwrap().keys, 0);
     assert_eq!(held(&engine, 0..3_000).await, 0);
+}
+
+/// While the disk is full nothing is sealed: what little space is left is for finishing.
+#[tokio::test]
+async fn nothing_is_sealed_while_the_disk_is_full() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), GatedClock::new());
+    let free = Arc::new(AtomicU64::new(1 << 40));
+    let probe = Arc::clone(&free);
+    let options = Options {
+        free_space: Some(Arc::new(move || Some(probe.load(Ordering::Relaxed)))),
+        ..Options::new(clock.clone(), Arc::new(SeededEntropy::new(1)))
+    };
+    let engine = SqliteEngine::open(dir.path(), options.clone()).unwrap();
+    engine.add(kit::jobs(batch(0..6_000))).await.unwrap();
+    drop(engine);
+    free.store(0, Ordering::Relaxed);
+    let engine = SqliteEngine::open(dir.path(), Options { key_index_bytes: BYTES, ..options }).unwrap();
+    for _ in 0..20 {
+        assert_eq!(engine.stats().await.unwrap().keys_in_memory, 6_000);
+    }
+    free.store(1 << 40, Ordering::Relaxed);
+    for _ in 0..20 {
+        engine.stats().await.unwrap();
+    }
+    assert!(engine.stats().await.unwrap().keys_in_memory < 2_000, "and then it is");
 }
