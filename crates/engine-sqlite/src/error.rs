@@ -28,6 +28,11 @@ impl StoreError {
     pub(crate) fn verdict(&self) -> EngineError {
         match self {
             StoreError::Corrupt(what) => EngineError::Corrupt(what.clone()),
+            StoreError::Sql(
+                error @ (rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..)),
+            ) => EngineError::Corrupt(error.to_string()),
             StoreError::Sql(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => EngineError::DiskFull,
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

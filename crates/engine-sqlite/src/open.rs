@@ -249,7 +249,13 @@ pub(crate) fn load<'c>(
     let mut store = Store::new(stmts, mem, entropy, KeyHasher::new(&secret), tokens, now, key_index_bytes);
     conn.execute_batch("BEGIN IMMEDIATE")?;
     for seq in running {
-        store.load_running(seq)?;
+        match store.load_running(seq) {
+            Err(error) if error.is_damage() => {
+                tracing::error!(%error, seq, "a running job's rows are damaged: it is passed over; `onefold doctor` tells more");
+                store.mem.set_aside(seq);
+            }
+            loaded => loaded?,
+        }
     }
     store.load_timers()?;
     store.renew_running_leases()?;

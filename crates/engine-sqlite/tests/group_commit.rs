@@ -132,3 +132,19 @@ async fn a_closed_directory_is_free() {
         before = next;
     }
 }
+
+/// The repeat of a poll is given what its first call was given in the same group.
+#[tokio::test]
+async fn a_repeated_poll_gets_the_job_of_its_group() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), GatedClock::new());
+    let engine = open(dir.path(), &clock);
+    let poll = LeaseParams { poll: Some(7), ..waiting_call(1) };
+    let first = engine.lease(poll.clone());
+    engine.stats().await.unwrap();
+    let (second, added) =
+        in_one_group!(engine, clock, engine.lease(poll), engine.add(kit::jobs(vec![NewJob::default()])));
+    let id = added.await.unwrap().remove(0).unwrap().id;
+    drop(first);
+    let got = tokio::time::timeout(std::time::Duration::from_secs(2), second).await;
+    assert_eq!(ids(&got.unwrap().unwrap()), [id]);
+}

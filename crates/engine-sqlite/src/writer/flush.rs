@@ -136,12 +136,16 @@ impl Store<'_> {
         let running: Vec<u64> =
             self.mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
         for seq in running {
-            let Some(mut entry) = self.take(seq)? else { continue };
+            if self.mem.is_set_aside(seq) {
+                continue;
+            }
+            let mut entry = self.take_in_turn(seq)?;
             let _ = self.change(&mut entry, None, |job, policy, _, now| {
                 rules::renew_lease(job, policy.timeout, now);
                 Ok::<_, ()>(())
             })?;
             self.put(entry);
+            self.turn_over();
         }
         Ok(())
     }

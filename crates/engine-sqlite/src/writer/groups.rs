@@ -32,9 +32,9 @@ impl Store<'_> {
             } else {
                 match self.cache.get(&seq) {
                     Some(entry) => (entry.job.state, entry.job.priority),
-                    None => match self.read_job(seq)? {
-                        Some(row) => (row.job.state, row.job.priority),
-                        None => return Err(StoreError::corrupt(format!("job {seq} of a group has no row"))),
+                    None => match self.read_member(seq)? {
+                        Some(place) => place,
+                        None => return Ok(None),
                     },
                 }
             };
@@ -44,6 +44,21 @@ impl Store<'_> {
                 _ => return Ok(None),
             }
         }
+    }
+
+    /// State and priority of a job of a group. `None`: it cannot be read. Then nobody can tell that
+    /// it is over, so it holds its group, but not the end of those who ran before it.
+    fn read_member(&mut self, seq: u64) -> StoreResult<Option<(State, i16)>> {
+        let error = match self.read_job(seq) {
+            Ok(Some(row)) => return Ok(Some((row.job.state, row.job.priority))),
+            Ok(None) => StoreError::corrupt(format!("job {seq} of a group has no row")),
+            Err(error) if error.is_damage() => error,
+            Err(error) => return Err(error),
+        };
+        if self.mem.set_aside(seq) {
+            tracing::error!(%error, seq, "a job's rows are damaged: its group waits; `onefold doctor` tells more");
+        }
+        Ok(None)
     }
 
     pub(super) fn group_member(
@@ -192,7 +207,11 @@ impl Store<'_> {
         let mut heads = Vec::new();
         while let Some((order, seq)) = self.group_member(queue, group, after)? {
             after = order;
-            let Some(entry) = self.take(seq)? else { continue };
+            if self.mem.is_set_aside(seq) {
+                continue;
+            }
+            let entry = self.take_in_turn(seq)?;
+            self.turn_over();
             if unblocks && entry.job.state.is_finished() {
                 self.stmts.group_delete.execute((queue, group.as_str(), order))?;
                 if some_member.is_none() {

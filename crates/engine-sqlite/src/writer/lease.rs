@@ -69,7 +69,11 @@ impl Store<'_> {
         let Some(last) = run.checked_sub(1).map(|more| first + more).filter(|_| run >= RUN_MIN as u64) else {
             return Ok(());
         };
-        self.read_run(first, last)
+        match self.read_run(first, last) {
+            // Whose rows they are is told once it is their turn.
+            Err(error) if error.is_damage() => Ok(()),
+            read => read,
+        }
     }
 
     /// The next job of a queue that may be leased; those whose last moment to start has passed
@@ -129,7 +133,10 @@ impl Store<'_> {
             self.mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
         let mut held = Vec::new();
         for seq in running {
-            let Some(mut entry) = self.take(seq)? else { continue };
+            if self.mem.is_set_aside(seq) {
+                continue;
+            }
+            let mut entry = self.take_in_turn(seq)?;
             let same = entry.job.attempt.as_ref().is_some_and(|attempt| attempt.poll == Some(poll));
             if same && entry.job.state == State::Running {
                 let spec = self.spec(&mut entry)?;
@@ -138,6 +145,7 @@ impl Store<'_> {
                 held.push(LeasedJob { job: entry.job.clone(), spec, checkpoint });
             }
             self.put(entry);
+            self.turn_over();
         }
         Ok(held)
     }

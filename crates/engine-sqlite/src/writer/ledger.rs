@@ -1,15 +1,15 @@
 //! The dedup ledger: who holds a key (I3).
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-use onefold_core::{Hold, JobId, JobStatus, Key, KeyView, State, Timestamp};
+use onefold_core::{Hold, JobId, JobStatus, Key, KeyView, Timestamp};
 
 use super::memory::QueueId;
 use super::store::{Entry, Store};
 use super::tick::runs;
 use crate::error::StoreResult;
 use crate::key_index::KeyHash;
-use crate::rows::{LedgerRow, seq, state_of};
+use crate::rows::LedgerRow;
 
 /// Keys of jobs.
 pub(crate) const SPACE_JOB: u8 = 0;
@@ -156,8 +156,7 @@ impl Store<'_> {
         }
         for row in rows {
             self.forget_key(KeyHash::from_stored(row.hash), row.lid)?;
-            let state = unfinished.get(&row.hold.job).copied().filter(|_| row.space == SPACE_JOB);
-            if row.hold.is_held(state, self.now) {
+            if row.space == SPACE_JOB && unfinished.contains(&row.hold.job.seq().get()) {
                 let moved = LedgerRow { lid: self.mem.next_lid(overdue_class(self.now)), ..row };
                 moved.write(&mut self.stmts.ledger_insert)?;
                 self.mem.insert_key(KeyHash::from_stored(moved.hash), moved.lid);
@@ -166,19 +165,19 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Which jobs that these entries name are not finished.
-    fn unfinished_holders(&mut self, rows: &[LedgerRow]) -> StoreResult<HashMap<JobId, State>> {
+    /// Which jobs that these entries name may not be finished, by sequence. Rows are not verified
+    /// here: one damaged number says nothing, and whoever adds the key is told of the damage.
+    fn unfinished_holders(&mut self, rows: &[LedgerRow]) -> StoreResult<HashSet<u64>> {
         self.flush_jobs()?;
         let mut seqs: Vec<u64> = rows.iter().map(|row| row.hold.job.seq().get()).collect();
         seqs.sort_unstable();
-        let mut unfinished = HashMap::new();
+        let mut unfinished = HashSet::new();
         // Entries of one time mostly name neighbouring jobs; a range may well span some others.
         for range in seqs.chunk_by(|one, next| next - one < NEIGHBOURS) {
             let (Some(first), Some(last)) = (range.first(), range.last()) else { continue };
             let mut found = self.stmts.jobs_unfinished.query((*first as i64, *last as i64))?;
             while let Some(row) = found.next()? {
-                let created_at = Timestamp::from_unix_ms(row.get(1)?).unwrap_or(Timestamp::EPOCH);
-                unfinished.insert(JobId::new(created_at, seq(row.get(0)?)?), state_of(row.get(2)?)?);
+                unfinished.insert(row.get::<_, i64>(0)? as u64);
             }
         }
         Ok(unfinished)

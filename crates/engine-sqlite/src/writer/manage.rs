@@ -119,8 +119,12 @@ impl Store<'_> {
                 if done.redriven + done.refused.len() as u64 >= u64::from(params.limit) {
                     return Ok(Ok(done));
                 }
-                let Some(mut entry) = self.take(seq)? else { continue };
+                if self.mem.is_set_aside(seq) {
+                    continue;
+                }
+                let mut entry = self.take_in_turn(seq)?;
                 let spec = self.spec(&mut entry)?;
+                self.turn_over();
                 if filter.matches(&entry.job, &spec) {
                     match self.retry_entry(&mut entry, params.accept_duplicates)? {
                         Ok(()) => done.redriven += 1,

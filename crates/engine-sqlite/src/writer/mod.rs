@@ -39,6 +39,10 @@ use store::Store;
 /// Things done in one transaction at the most.
 const GROUP_MAX: usize = 4_096;
 
+/// Damaged jobs one transaction passes over at the most before somebody is told: it may be what all
+/// of them share that is damaged.
+const SET_ASIDE_MAX: u32 = 100;
+
 /// Parked polls, by number, and what each was given in a transaction.
 type Served = Vec<(u64, Vec<LeasedJob>)>;
 
@@ -142,11 +146,13 @@ impl<'c> Writer<'c> {
     /// Runs commands and parked polls in one transaction, without the jobs nobody named whose rows
     /// turn out to be damaged. On return it is durable or never was.
     fn transact(&mut self, group: &[Command]) -> StoreResult<(Vec<Outcome>, Served)> {
+        let mut tries = 0;
         loop {
             let error = match self.transact_once(group) {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
+            tries += 1;
             match if error.is_damage() { self.store.set_turn_aside() } else { None } {
                 Some(seq) => tracing::error!(
                     %error, seq,
@@ -154,6 +160,9 @@ impl<'c> Writer<'c> {
                      `onefold doctor` tells more"
                 ),
                 None => return Err(error),
+            }
+            if tries == SET_ASIDE_MAX {
+                return Err(error);
             }
         }
     }
@@ -183,13 +192,13 @@ impl<'c> Writer<'c> {
         // woke it.
         for (command, outcome) in group.iter().zip(&mut outcomes) {
             if let (Command::Lease(params, _), Outcome::Parked, false) = (command, &*outcome, self.draining) {
-                let leased = self.store.lease(params)?;
-                if !leased.is_empty() {
-                    *outcome = Outcome::Lease(leased);
-                }
+                // Another call of the same poll may have been given something by now.
+                *outcome = self.lease(params)?;
             }
         }
-        self.store.seal_some()?;
+        if !self.disk.is_full() {
+            self.store.seal_some()?;
+        }
         self.store.flush()?;
         let started = Stats::start();
         self.conn.execute_batch("COMMIT")?;

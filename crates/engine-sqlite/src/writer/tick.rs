@@ -13,6 +13,8 @@ use crate::rows;
 const MOVES_PER_TICK: u64 = 2_000;
 /// Finished jobs one tick purges: about a millisecond's work, since adds wait for it.
 const PURGED_PER_TICK: usize = 512;
+/// When to look again at a finished job that cannot be read: it may be repaired by then.
+const PASSED_OVER: DurationMs = DurationMs::from_ms(24 * 3_600_000);
 /// Ledger entries of one class one tick drops.
 const KEYS_PER_TICK: u32 = 512;
 /// Rows of events and receipts one tick looks at.
@@ -164,13 +166,18 @@ impl Store<'_> {
         let (first, last) = (bucket << 12, (bucket << 12) | 0xfff);
         let mut over: Vec<Finished> = Vec::new();
         let mut next: Option<Timestamp> = None;
+        let again = self.now.saturating_add(PASSED_OVER);
         let mut settings: Option<(QueueId, Arc<QueueSettings>)> = None;
         let mut found = self.stmts.job_retention.query((first as i64, last as i64))?;
         while let Some(row) = found.next()? {
-            let job = Finished::read(row)?;
-            if self.mem.is_set_aside(job.id.seq().get()) {
+            let seq = row.get::<_, i64>(0)? as u64;
+            if self.mem.is_set_aside(seq) {
+                next = Some(next.map_or(again, |next| next.min(again)));
                 continue;
             }
+            self.in_turn = Some(seq);
+            let job = Finished::read(row)?;
+            self.in_turn = None;
             if settings.as_ref().is_none_or(|(id, _)| *id != job.queue) {
                 settings = self.mem.queue(job.queue).map(|queue| (job.queue, Arc::clone(&queue.settings)));
             }
