@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use onefold_core::{
-    Event, FencingToken, IllegalTransition, LeaseParams, LeasedJob, QueueName, State, Timestamp, limits,
-    rules,
+    DurationMs, Event, FencingToken, IllegalTransition, LeaseParams, LeasedJob, QueueName, State, Timestamp,
+    limits, rules,
 };
 
 use crate::error::{Fault, Outcome, corrupt};
@@ -29,22 +29,23 @@ struct Line {
     room: u64,
 }
 
-/// What this life of the server is called, and whether tokens were raised for it. Keeps them from being raised until
+/// What this life of the server is called, and for which one tokens were raised. Keeps them from being raised until
 /// the end of the transaction.
-pub(crate) async fn server(work: &mut Work) -> Outcome<(String, bool)> {
+async fn server(work: &mut Work) -> Outcome<(String, String)> {
     let rows = work.rows(sql::SERVER, params![]).await?;
     let row = rows.first().ok_or_else(|| corrupt("a server without a name"))?;
-    let (here, known): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-    let same = here == known;
-    Ok((here, same))
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// Makes every later token larger than all earlier ones and than the clock's (I4).
 pub(crate) async fn raise_tokens(work: &mut Work) -> Outcome<()> {
     work.rows(sql::GATE, params![]).await?;
-    let (here, _) = server(work).await?;
+    let (here, known) = server(work).await?;
     let high_water = high_water(work).await?;
-    let raised = onefold_core::TokenSequence::opened(high_water, work.now).high_water();
+    // What another server handed out in this very second is unknown here.
+    let is_another = !known.is_empty() && known != here;
+    let now = if is_another { work.now.saturating_add(DurationMs::from_ms(1_000)) } else { work.now };
+    let raised = onefold_core::TokenSequence::opened(high_water, now).high_water();
     if raised > high_water {
         work.rows(sql::TOKEN_RAISE, params![raised.cast_signed()]).await?;
     }
@@ -93,8 +94,8 @@ async fn give_contents(work: &mut Work, jobs: &mut BTreeMap<i64, LeasedJob>, seq
 
 /// Leases what there is.
 pub(crate) async fn lease(work: &mut Work, params: &LeaseParams) -> Outcome<Vec<LeasedJob>> {
-    let (_, same) = server(work).await?;
-    if !same {
+    let (here, known) = server(work).await?;
+    if here != known {
         return Err(Fault::NewServer);
     }
     let (queues, mut lines) = lines(work, &params.queues).await?;

@@ -1,0 +1,183 @@
+//! What goes wrong between a node and its server, and what callers are told.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test a broken expectation is a failed test")]
+
+mod kit;
+
+use std::time::Duration;
+
+use kit::*;
+use onefold_core::{Engine, EngineError, NewJob};
+use onefold_engine_postgres::{Migrated, OpenError, PostgresConfig, SCHEMA_VERSION, migrate};
+
+/// I3: a key in somebody's open transaction delays only callers of that key; they are told to try again, and answered
+/// right once the transaction has ended, either way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_an_open_transaction_delays_only_callers_of_its_key() {
+    let config = config();
+    let node = node(&config).await;
+    let first = add_one(&node, "q", keyed("taken")).await;
+    for committed in [false, true] {
+        let key = format!("open {committed}");
+        let mut other = other(&config).await;
+        let open = other.transaction().await.unwrap();
+        open.execute(
+            "INSERT INTO keys SELECT ns, queue, space, $1, seq, created_ms, fingerprint, until_ms, free_on FROM keys \
+             WHERE key = 'taken'",
+            &[&key],
+        )
+        .await
+        .unwrap();
+        let others = add(&node, "q", vec![keyed(&format!("free {committed}")), NewJob::default()]).await;
+        assert!(others.iter().all(|added| added.as_ref().is_ok_and(|added| !added.duplicate)));
+        assert_eq!(node.add(add_params("q", vec![keyed(&key)])).await, Err(EngineError::Busy));
+        if committed {
+            open.commit().await.unwrap();
+            let added = add_one(&node, "q", keyed(&key)).await;
+            assert_eq!((added.id, added.duplicate), (first.id, true));
+        } else {
+            open.rollback().await.unwrap();
+            assert!(!add_one(&node, "q", keyed(&key)).await.duplicate);
+        }
+    }
+}
+
+/// Errors: connections that break between operations cost nobody anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broken_connections_are_made_again() {
+    let mut config = config();
+    let name = format!("broken {}", std::process::id());
+    config.server.application_name(&name);
+    let node = node(&config).await;
+    config.server.application_name("somebody else");
+    let other = other(&config).await;
+    for number in 0..5 {
+        add_one(&node, "q", keyed(&format!("k{number}"))).await;
+        other
+            .query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1",
+                &[&name],
+            )
+            .await
+            .unwrap();
+    }
+    assert_eq!(node.queue(queue("q")).await.unwrap().unwrap().counts.accepted, 5);
+}
+
+/// I1: a connection that breaks during a commit leaves the outcome open, and says so; a repeat of the key resolves it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i1_a_commit_without_an_answer_is_of_unknown_outcome() {
+    let config = config();
+    let node = node(&config).await;
+    add_one(&node, "q", NewJob::default()).await;
+    let other = other(&config).await;
+    // A commit that takes its time, and then breaks.
+    other
+        .batch_execute(
+            "CREATE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$; \
+             CREATE CONSTRAINT TRIGGER stall AFTER INSERT ON jobs DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION stall()",
+        )
+        .await
+        .unwrap();
+    let adding = node.add(add_params("q", vec![keyed("k")]));
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'";
+    while other.query(kill, &[]).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(adding.await, Err(EngineError::OutcomeUnknown));
+    other.batch_execute("DROP TRIGGER stall ON jobs").await.unwrap();
+    assert!(!add_one(&node, "q", keyed("k")).await.duplicate, "it had not happened");
+    assert!(add_one(&node, "q", keyed("k")).await.duplicate);
+}
+
+/// Bad input: when all connections are lent, callers are told to try again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exhausted_pool_is_busy() {
+    let config = PostgresConfig {
+        connections: 1,
+        lend_within: Duration::from_millis(50),
+        lock_wait: Duration::from_secs(60),
+        ..config()
+    };
+    let node = node(&config).await;
+    add_one(&node, "q", keyed("k")).await;
+    let mut other = other(&config).await;
+    let open = other.transaction().await.unwrap();
+    open.batch_execute("SELECT * FROM jobs FOR UPDATE").await.unwrap();
+    let blocked = node.add(add_params("q", vec![keyed("k")]));
+    let waits =
+        "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid' AND pid <> pg_backend_pid()";
+    while open.query(waits, &[]).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.queues().await, Err(EngineError::Busy));
+    open.rollback().await.unwrap();
+    assert!(blocked.await.unwrap().iter().all(|added| added.as_ref().is_ok_and(|added| added.duplicate)));
+    assert!(node.queues().await.is_ok());
+}
+
+/// Schema: made once however many programs ask at once; a newer one is refused by both doors.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_is_made_once_and_a_newer_one_is_refused() {
+    let config = config();
+    let racing: Vec<_> = (0..4)
+        .map(|_| {
+            let config = config.clone();
+            tokio::spawn(async move { migrate(&config).await })
+        })
+        .collect();
+    for one in racing {
+        assert_eq!(one.await.unwrap().unwrap().to, SCHEMA_VERSION);
+    }
+    let again = migrate(&config).await.unwrap();
+    assert_eq!(again, Migrated { from: SCHEMA_VERSION, to: SCHEMA_VERSION });
+    let other = other(&config).await;
+    other.batch_execute("INSERT INTO schema_versions (version) VALUES (99)").await.unwrap();
+    let newer = OpenError::Newer { found: 99, known: SCHEMA_VERSION };
+    assert_eq!(migrate(&config).await, Err(newer.clone()));
+    assert_eq!(try_node(&config).await.err(), Some(newer));
+}
+
+/// Schema: a migration that breaks in the middle leaves nothing behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_is_never_half_made() {
+    let config = config();
+    let other = other(&config).await;
+    let schema = config.schema.clone();
+    // Something of the same name is in the way of the migration's last steps.
+    other
+        .batch_execute(&format!("CREATE SCHEMA \"{schema}\"; CREATE TABLE \"{schema}\".nodes (x int)"))
+        .await
+        .unwrap();
+    assert!(matches!(migrate(&config).await, Err(OpenError::Failed(_))));
+    let left =
+        "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
+    let left: i64 = other.query_one(left, &[&schema]).await.unwrap().get(0);
+    assert_eq!(left, 1, "only what was there before");
+}
+
+/// Bad input: what cannot be opened says why, and what to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_opened_says_why() {
+    let config = config();
+    assert!(matches!(PostgresConfig::parse("postgres://[::"), Err(OpenError::Config(_))));
+    let mut nowhere = PostgresConfig::parse("host=127.0.0.1 port=1 user=u").unwrap();
+    nowhere.connect_within = Duration::from_secs(2);
+    assert!(matches!(try_node(&nowhere).await, Err(OpenError::Unreachable(_))));
+    let mut stranger = config.clone();
+    stranger.server.user("nobody_of_that_name");
+    assert!(matches!(try_node(&stranger).await, Err(OpenError::Credentials(_))));
+    let mut elsewhere = config.clone();
+    elsewhere.server.dbname("no_database_of_that_name");
+    assert!(matches!(try_node(&elsewhere).await, Err(OpenError::NoDatabase(_))));
+    let role = format!("guest_{}", std::process::id());
+    let owner = other(&config).await;
+    owner.batch_execute(&format!("CREATE ROLE {role} LOGIN")).await.unwrap();
+    let mut guest = config.clone();
+    guest.server.user(&role);
+    assert!(matches!(try_node(&guest).await, Err(OpenError::Privileges(_))));
+    node(&config).await.close().await.unwrap();
+    assert!(matches!(try_node(&guest).await, Err(OpenError::Privileges(_))));
+    owner.batch_execute(&format!("DROP ROLE {role}")).await.unwrap();
+}
