@@ -172,6 +172,9 @@ pub enum EngineError {
         "the connection was lost during the commit; repeat the request with the same key to learn the outcome"
     )]
     OutcomeUnknown,
+    /// The store has no tokens left, 2^53 leases after it was made: nothing can be leased any more.
+    #[error("the store has handed out every fencing token there is: move the unfinished jobs to a new one")]
+    TokensExhausted,
     /// A file operation that has nothing to do with the store's own files.
     #[error("{0}")]
     Io(String),
@@ -262,9 +265,6 @@ pub enum Refusal {
         /// When it ended.
         until: Timestamp,
     },
-    /// The store has no tokens left, 2^53 leases after it was made.
-    #[error("the store has handed out every fencing token there is")]
-    TokensExhausted,
 }
 
 /// Jobs to add to a queue.

@@ -200,6 +200,11 @@ impl TokenSequence {
         Some(token)
     }
 
+    /// Whether all 2^53 are spent.
+    pub const fn is_exhausted(&self) -> bool {
+        FencingToken::new(self.next).is_none()
+    }
+
     /// Takes back everything handed out since the high water was `high_water`. Only for a
     /// transaction that was rolled back before any of those tokens left the engine.
     pub fn rewind(&mut self, high_water: u64) {

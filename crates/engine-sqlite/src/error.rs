@@ -10,6 +10,8 @@ pub(crate) enum StoreError {
     Sql(#[from] rusqlite::Error),
     #[error("{0}")]
     Corrupt(String),
+    #[error("there are no fencing tokens left")]
+    TokensExhausted,
 }
 
 pub(crate) type StoreResult<T> = Result<T, StoreError>;
@@ -28,6 +30,7 @@ impl StoreError {
     pub(crate) fn verdict(&self) -> EngineError {
         match self {
             StoreError::Corrupt(what) => EngineError::Corrupt(what.clone()),
+            StoreError::TokensExhausted => EngineError::TokensExhausted,
             StoreError::Sql(
                 error @ (rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::IntegralValueOutOfRange(..)

@@ -222,6 +222,7 @@ impl From<StoreError> for String {
         match error {
             StoreError::Sql(error) => explain(&error),
             StoreError::Corrupt(what) => format!("{what}; restore a backup"),
+            error @ StoreError::TokensExhausted => error.to_string(),
         }
     }
 }

@@ -4,7 +4,7 @@
 mod kit;
 
 use kit::{GatedClock, add, call, days, end, open, queue};
-use onefold_core::{Clock, End, Engine, EventsParams, NewJob, QueueName, State};
+use onefold_core::{Clock, End, Engine, EngineError, EventsParams, NewJob, QueueName, State};
 
 /// Events and receipts that outlive their time are dropped, however many there are.
 #[tokio::test]
@@ -109,4 +109,25 @@ async fn timers_of_the_first_minutes_of_1970_fire() {
     clock.advance(kit::secs(100));
     engine.tick().await.unwrap();
     assert_eq!(engine.get(id).await.unwrap().unwrap().job.state, State::Available);
+}
+
+/// I4: once every token was handed out, leases are refused with an error of their own, and all else
+/// goes on.
+#[tokio::test]
+async fn without_tokens_there_is_an_error_and_not_an_empty_queue() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), GatedClock::new());
+    let engine = open(dir.path(), &clock);
+    add(&engine, NewJob::default()).await;
+    add(&engine, NewJob::default()).await;
+    drop(engine);
+    let conn = rusqlite::Connection::open(dir.path().join("onefold.db")).unwrap();
+    conn.execute("UPDATE onefold_meta SET next_token = ?1", [(1_i64 << 53) - 1]).unwrap();
+    drop(conn);
+    let engine = open(dir.path(), &clock);
+    let last = engine.lease(call(9)).await.unwrap();
+    assert_eq!(last.len(), 1, "one token was left");
+    assert_eq!(engine.lease(call(9)).await, Err(EngineError::TokensExhausted));
+    kit::settle(&engine, end(&last[0], End::Complete { result: None })).await.unwrap().unwrap();
+    add(&engine, NewJob::default()).await;
+    assert_eq!(engine.lease(kit::waiting_call(9)).await, Err(EngineError::TokensExhausted));
 }

@@ -153,7 +153,9 @@ impl Error {
     /// Whether nothing will succeed any more, whatever is in the call.
     pub(crate) fn is_final(&self) -> bool {
         match self {
-            Error::Store(error) => matches!(error, EngineError::Closed | EngineError::Poisoned(_)),
+            Error::Store(error) => {
+                matches!(error, EngineError::Closed | EngineError::Poisoned(_) | EngineError::TokensExhausted)
+            }
             Error::Answered { status, .. } => matches!(status, 401 | 403),
             _ => false,
         }
@@ -176,7 +178,6 @@ fn refusal_code(refusal: &Refusal) -> ErrorCode {
         Refusal::JobNotFinished { .. } => ErrorCode::JobNotFinished,
         Refusal::JobNotRetryable { .. } => ErrorCode::JobNotRetryable,
         Refusal::RetryWindowPassed { .. } => ErrorCode::RetryWindowPassed,
-        Refusal::TokensExhausted => ErrorCode::TokensExhausted,
     }
 }
 
@@ -188,6 +189,7 @@ fn store_code(error: &EngineError) -> ErrorCode {
         EngineError::Busy => ErrorCode::Busy,
         EngineError::Closed => ErrorCode::Closing,
         EngineError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
+        EngineError::TokensExhausted => ErrorCode::TokensExhausted,
         EngineError::Io(_) => ErrorCode::Internal,
     }
 }

@@ -99,6 +99,7 @@ impl Ticker {
             | EngineError::Corrupt(_)
             | EngineError::Busy
             | EngineError::OutcomeUnknown
+            | EngineError::TokensExhausted
             | EngineError::Io(_) => {}
         }
         self.health.send_modify(|health| health.failed(error.clone()));

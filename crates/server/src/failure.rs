@@ -152,7 +152,6 @@ fn told(refusal: &Refusal) -> (ErrorCode, About) {
         Refusal::JobNotFinished { state } => (ErrorCode::JobNotFinished, About::State(*state)),
         Refusal::JobNotRetryable { state } => (ErrorCode::JobNotRetryable, About::State(*state)),
         Refusal::RetryWindowPassed { until } => (ErrorCode::RetryWindowPassed, About::RetryUntil(*until)),
-        Refusal::TokensExhausted => (ErrorCode::TokensExhausted, About::Nothing),
     }
 }
 
@@ -165,10 +164,14 @@ impl From<EngineError> for Failure {
             EngineError::Busy => ErrorCode::Busy,
             EngineError::Closed => ErrorCode::Closing,
             EngineError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
+            EngineError::TokensExhausted => ErrorCode::TokensExhausted,
             EngineError::Io(_) => ErrorCode::Internal,
         };
         match &error {
-            EngineError::Poisoned(_) | EngineError::Corrupt(_) | EngineError::Io(_) => {
+            EngineError::Poisoned(_)
+            | EngineError::Corrupt(_)
+            | EngineError::TokensExhausted
+            | EngineError::Io(_) => {
                 tracing::error!(code = code.as_str(), "{error}");
             }
             // Passing states that may meet every request; `/readyz` and `/metrics` tell of them, too.

@@ -145,7 +145,7 @@ impl ReferenceEngine {
             if parked.answer.is_abandoned() {
                 continue;
             }
-            let leased = inner.model.lease(&parked.params, now).unwrap_or_default();
+            let leased = inner.model.lease(&parked.params, now);
             if leased.is_empty() {
                 still.push(parked);
             } else if let Err(unwanted) = parked.answer.resolve(leased) {
@@ -173,7 +173,10 @@ impl ReferenceEngine {
             inner.parked = others;
             answer_empty(same);
         }
-        let leased = inner.model.lease(&params, now).unwrap_or_default();
+        if inner.model.tokens.is_exhausted() {
+            return Err(EngineError::TokensExhausted);
+        }
+        let leased = inner.model.lease(&params, now);
         self.after(&mut inner, now);
         if !leased.is_empty() || params.wait.is_zero() {
             return Ok(Ok(leased));

@@ -467,7 +467,8 @@ impl Model {
         Added { id, status: self.status(id), run_at, duplicate: true, replaced: Some(true) }
     }
 
-    pub(super) fn lease(&mut self, params: &LeaseParams, now: Timestamp) -> ItemResult<Vec<LeasedJob>> {
+    /// As many as there are tokens for.
+    pub(super) fn lease(&mut self, params: &LeaseParams, now: Timestamp) -> Vec<LeasedJob> {
         let mut leased = Vec::new();
         let mut bytes = 0;
         let mut turn = (self.tokens.high_water() % params.queues.len().max(1) as u64) as usize;
@@ -488,9 +489,10 @@ impl Model {
                 break;
             }
             bytes += size;
-            leased.push(self.lease_one(id, params, now)?);
+            let Some(job) = self.lease_one(id, params, now) else { break };
+            leased.push(job);
         }
-        Ok(leased)
+        leased
     }
 
     /// The next job of a queue; those whose last moment to start has passed die on the way.
@@ -518,8 +520,8 @@ impl Model {
             self.change(id, now, |record| rules::expire(&mut record.job, now).map(|()| Some(Event::Died)));
     }
 
-    fn lease_one(&mut self, id: JobId, params: &LeaseParams, now: Timestamp) -> ItemResult<LeasedJob> {
-        let token = self.tokens.take().ok_or(Refusal::TokensExhausted)?;
+    fn lease_one(&mut self, id: JobId, params: &LeaseParams, now: Timestamp) -> Option<LeasedJob> {
+        let token = self.tokens.take()?;
         let _ = self.change(id, now, |record| {
             let last = record.job.attempt.clone();
             let (job, policy) = record.split();
@@ -530,9 +532,9 @@ impl Model {
         self.leased_view(id)
     }
 
-    fn leased_view(&self, id: JobId) -> ItemResult<LeasedJob> {
-        let record = self.find(id).ok_or(Refusal::JobNotFound)?;
-        Ok(LeasedJob {
+    fn leased_view(&self, id: JobId) -> Option<LeasedJob> {
+        let record = self.find(id)?;
+        Some(LeasedJob {
             job: record.job.clone(),
             spec: record.spec.clone(),
             checkpoint: record.checkpoint.clone(),
@@ -545,7 +547,7 @@ impl Model {
             record.job.state == State::Running
                 && record.job.attempt.as_ref().is_some_and(|a| a.poll == Some(poll))
         };
-        self.jobs.values().filter(held).filter_map(|record| self.leased_view(record.job.id).ok()).collect()
+        self.jobs.values().filter(held).filter_map(|record| self.leased_view(record.job.id)).collect()
     }
 
     pub(super) fn settle(

@@ -1,7 +1,7 @@
 //! Leasing jobs: one holder each, with a token never used before (I4).
 
 use bytes::Bytes;
-use onefold_core::{Event, ItemResult, JobSpec, LeaseParams, LeasedJob, Refusal, State, limits, rules};
+use onefold_core::{Event, JobSpec, LeaseParams, LeasedJob, State, limits, rules};
 
 use super::memory::{QueueId, SetName};
 use super::store::{Entry, Store};
@@ -43,15 +43,14 @@ impl Store<'_> {
                 break;
             }
             bytes += size;
-            match self.lease_one(&mut entry, spec, params)? {
-                Ok(job) => leased.push(job),
-                Err(_exhausted) => {
-                    self.put(entry);
-                    break;
-                }
-            }
+            let job = self.lease_one(&mut entry, spec, params)?;
+            let out_of_tokens = job.is_none();
+            leased.extend(job);
             self.put(entry);
             self.turn_over();
+            if out_of_tokens {
+                break;
+            }
             turn += 1;
         }
         self.turn_over();
@@ -109,8 +108,8 @@ impl Store<'_> {
         entry: &mut Entry,
         spec: JobSpec,
         params: &LeaseParams,
-    ) -> StoreResult<ItemResult<LeasedJob>> {
-        let Some(token) = self.tokens.take() else { return Ok(Err(Refusal::TokensExhausted)) };
+    ) -> StoreResult<Option<LeasedJob>> {
+        let Some(token) = self.tokens.take() else { return Ok(None) };
         let seq = entry.job.id.seq();
         let again = entry.job.attempt.is_some();
         if let Some(last) = &entry.job.attempt {
@@ -120,11 +119,11 @@ impl Store<'_> {
             rules::lease(job, policy, token, params.worker.clone(), params.lease, params.poll, now)
         })?;
         if changed.is_err() {
-            return Ok(Err(Refusal::JobNotFound));
+            return Ok(None);
         }
         let checkpoint: Option<Bytes> =
             if again { crate::reader::read_optional(&mut self.stmts.checkpoint_select, seq)? } else { None };
-        Ok(Ok(LeasedJob { job: entry.job.clone(), spec, checkpoint }))
+        Ok(Some(LeasedJob { job: entry.job.clone(), spec, checkpoint }))
     }
 
     /// The jobs an earlier call with the same poll id was given and still holds.

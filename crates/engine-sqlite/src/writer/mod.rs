@@ -257,6 +257,9 @@ impl<'c> Writer<'c> {
         if self.draining {
             return Ok(Outcome::Lease(Vec::new()));
         }
+        if self.store.tokens.is_exhausted() {
+            return Err(StoreError::TokensExhausted);
+        }
         let leased = self.store.lease(params)?;
         if leased.is_empty() && !params.wait.is_zero() {
             Ok(Outcome::Parked)
@@ -419,11 +422,13 @@ impl<'c> Writer<'c> {
                     self.finish_in_head_room(others);
                 }
             }
-            EngineError::Corrupt(_) if group.len() > 1 => {
-                // One damaged row must not stop the work of others.
+            EngineError::Corrupt(_) | EngineError::TokensExhausted if group.len() > 1 => {
+                // What one asks for must not stop the work of others.
                 group.into_iter().for_each(|command| self.serve(vec![command]));
             }
-            EngineError::Corrupt(_) => group.into_iter().for_each(|command| command.fail(verdict.clone())),
+            EngineError::Corrupt(_) | EngineError::TokensExhausted => {
+                group.into_iter().for_each(|command| command.fail(verdict.clone()))
+            }
             _ => {
                 tracing::error!("the engine stops here; restart it once the cause is fixed");
                 self.poisoned = Some(verdict.clone());

@@ -110,8 +110,7 @@ impl Names {
             | Refusal::JobFinished { .. }
             | Refusal::JobNotFinished { .. }
             | Refusal::JobNotRetryable { .. }
-            | Refusal::RetryWindowPassed { .. }
-            | Refusal::TokensExhausted => refusal,
+            | Refusal::RetryWindowPassed { .. } => refusal,
         }
     }
 

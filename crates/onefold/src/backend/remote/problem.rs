@@ -37,7 +37,7 @@ fn known(problem: &Problem) -> Option<Error> {
         ErrorCode::RetryWindowPassed => {
             Refusal::RetryWindowPassed { until: Timestamp::from_str(problem.retry_until.as_deref()?).ok()? }
         }
-        ErrorCode::TokensExhausted => Refusal::TokensExhausted,
+        ErrorCode::TokensExhausted => return Some(EngineError::TokensExhausted.into()),
         ErrorCode::DiskFull => return Some(EngineError::DiskFull.into()),
         ErrorCode::Busy => return Some(EngineError::Busy.into()),
         ErrorCode::OutcomeUnknown => return Some(EngineError::OutcomeUnknown.into()),
