@@ -15,6 +15,7 @@ use onefold_core::{
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::lanes::{Call, Lanes};
 use crate::local::Parked;
 use crate::node::{Node, Verdict};
 use crate::ops::tick;
@@ -24,13 +25,45 @@ use crate::{OpenError, Options, PostgresConfig, SCHEMA_VERSION, migrate, ops, pa
 /// When to tick again if what is due could not be had.
 const A_MOMENT: DurationMs = DurationMs::from_ms(100);
 
+/// Transactions of adds, and as many of settles, that a node runs at a time.
+const LANES: usize = 3;
+/// Jobs of one of them at the most.
+const FULL: usize = 1_000;
+/// Payload bytes that weigh as much as a job.
+const BYTES_LIKE_A_JOB: usize = 4 * 1024;
+
 /// Tells nodes of one process apart.
 static NODES: AtomicU64 = AtomicU64::new(0);
 
 /// A node that serves a store in PostgreSQL.
 pub struct PostgresEngine {
     node: Arc<Node>,
+    adds: Arc<Lanes<Add>>,
+    settles: Arc<Lanes<Settle>>,
     loops: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A call of [`Engine::add`] that may go with others.
+struct Add(AddParams);
+
+/// A call of [`Engine::settle`].
+struct Settle(Vec<SettleOp>);
+
+impl Call for Add {
+    type Answer = Vec<ItemResult<Added>>;
+
+    fn weight(&self) -> usize {
+        let bytes: usize = self.0.jobs.iter().map(|job| job.spec.payload.len()).sum();
+        self.0.jobs.len() + bytes / BYTES_LIKE_A_JOB
+    }
+}
+
+impl Call for Settle {
+    type Answer = Vec<ItemResult<Settled>>;
+
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// Runs a transaction of one operation of `ops` and commits it.
@@ -83,7 +116,32 @@ impl PostgresEngine {
             runtime.spawn(Arc::clone(&node).serve()),
             runtime.spawn(Arc::clone(&node).look_around(options.look_around)),
         ];
-        Ok(PostgresEngine { node, loops: Mutex::new(loops) })
+        let (adding, settling) = (Arc::clone(&node), Arc::clone(&node));
+        let adds = Lanes::new(
+            LANES,
+            FULL,
+            runtime.clone(),
+            Arc::new(move |calls: Arc<Vec<Add>>| {
+                let node = Arc::clone(&adding);
+                Box::pin(async move {
+                    let calls: &Vec<&AddParams> = &calls.iter().map(|call| &call.0).collect();
+                    commit!(node, |work| ops::add::add(work, calls))
+                })
+            }),
+        );
+        let settles = Lanes::new(
+            LANES,
+            FULL,
+            runtime,
+            Arc::new(move |calls: Arc<Vec<Settle>>| {
+                let node = Arc::clone(&settling);
+                Box::pin(async move {
+                    let calls: &Vec<&[SettleOp]> = &calls.iter().map(|call| call.0.as_slice()).collect();
+                    commit!(node, |work| ops::settle::settle_calls(work, calls))
+                })
+            }),
+        );
+        Ok(PostgresEngine { node, adds, settles, loops: Mutex::new(loops) })
     }
 
     /// Stops at once and without a goodbye, as the end of the process would: for tests.
@@ -166,11 +224,15 @@ impl Engine for PostgresEngine {
     }
 
     fn add(&self, params: AddParams) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Added>>>> {
+        if !params.atomic {
+            let added = self.adds.call(Add(params));
+            return Box::pin(async move { added.await.unwrap_or(Err(EngineError::Closed)) });
+        }
         self.run(|node| async move {
             let params = &params;
             node.transact(|work, _| {
                 Box::pin(async move {
-                    Ok(match ops::add::add(work, params).await? {
+                    Ok(match ops::add::add_alone(work, params).await? {
                         Ok(outcomes) => Verdict::Commit(outcomes),
                         Err(refused) => Verdict::RollBack(refused.outcomes(params.jobs.len())),
                     })
@@ -202,10 +264,8 @@ impl Engine for PostgresEngine {
     }
 
     fn settle(&self, ops: Vec<SettleOp>) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Settled>>>> {
-        self.run(|node| async move {
-            let ops = &ops;
-            commit!(node, |work| ops::settle::settle(work, ops))
-        })
+        let settled = self.settles.call(Settle(ops));
+        Box::pin(async move { settled.await.unwrap_or(Err(EngineError::Closed)) })
     }
 
     fn cancel(&self, id: JobId, force: bool) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {

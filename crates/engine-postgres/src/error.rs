@@ -73,6 +73,8 @@ fn fault_of(state: &SqlState, told: String) -> Fault {
         "42P01" | "3F000" | "42703" | "42883" => Fault::Engine(EngineError::Io(format!(
             "the schema is not the one this program knows: {told}; run `onefold migrate`"
         ))),
+        // sequence_generator_limit_exceeded
+        "2200H" => Fault::Engine(EngineError::TokensExhausted),
         // query_canceled
         "57014" => Fault::Engine(EngineError::Busy),
         _ => match code.get(..2).unwrap_or_default() {

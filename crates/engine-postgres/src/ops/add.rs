@@ -1,5 +1,7 @@
 //! Accepting jobs.
 
+use std::collections::BTreeMap;
+
 use onefold_core::{
     AddParams, Added, Event, EvidenceKind, Fingerprint, Hold, Holder, ItemResult, Job, JobId, JobSpec,
     JobStatus, Key, NewJob, QueueName, Refusal, RepeatDecision, State, decide_repeat, limits,
@@ -12,34 +14,62 @@ use crate::rows::{QueueNumber, seq_code};
 use crate::sql;
 use crate::work::{KeyPlace, Space, Work};
 
+/// Adds the jobs of several calls, none of them atomic.
+pub(crate) async fn add(work: &mut Work, calls: &[&AddParams]) -> Outcome<Vec<Vec<ItemResult<Added>>>> {
+    Ok(match add_calls(work, calls).await? {
+        Ok(outcomes) => outcomes,
+        Err(_) => return Err(corrupt("an atomic call among others")),
+    })
+}
+
 /// Adds the jobs of one call. `Err` in the result of an atomic call: nothing may be committed.
-pub(crate) async fn add(
+pub(crate) async fn add_alone(
     work: &mut Work,
     params: &AddParams,
 ) -> Outcome<Result<Vec<ItemResult<Added>>, AtomicRefused>> {
-    let queue = make_queue(work, &params.queue).await?;
-    let settings = work.queue(queue)?.settings.clone();
-    let mut jobs = params.jobs.clone();
-    for job in &mut jobs {
-        settings.apply_to(job);
+    let done = add_calls(work, &[params]).await?;
+    Ok(done.map(|mut outcomes| outcomes.pop().unwrap_or_default()))
+}
+
+async fn add_calls(
+    work: &mut Work,
+    calls: &[&AddParams],
+) -> Outcome<Result<Vec<Vec<ItemResult<Added>>>, AtomicRefused>> {
+    let mut queues: BTreeMap<&QueueName, QueueNumber> = BTreeMap::new();
+    let mut jobs: Vec<(QueueNumber, Vec<NewJob>)> = Vec::with_capacity(calls.len());
+    for call in calls {
+        let queue = match queues.get(&call.queue) {
+            Some(queue) => *queue,
+            None => make_queue(work, &call.queue).await?,
+        };
+        queues.insert(&call.queue, queue);
+        let settings = work.queue(queue)?.settings.clone();
+        let mut new = call.jobs.clone();
+        new.iter_mut().for_each(|job| settings.apply_to(job));
+        jobs.push((queue, new));
     }
-    load(work, queue, &jobs).await?;
-    let mut seqs = work.take_seqs(jobs.len()).await?;
-    let mut outcomes = Vec::with_capacity(jobs.len());
-    for (item, job) in jobs.into_iter().enumerate() {
-        let seq =
-            seqs.as_slice().first().copied().ok_or_else(|| corrupt("a sequence that gave too little"))?;
-        let outcome = add_one(work, queue, job, work.new_id(seq)?)?;
-        if params.atomic
-            && let Err(refusal) = outcome
-        {
-            return Ok(Err(AtomicRefused { item, refusal }));
+    load(work, &jobs).await?;
+    let count = jobs.iter().map(|(_, jobs)| jobs.len()).sum();
+    let mut seqs = work.take_seqs(count).await?;
+    let mut outcomes = Vec::with_capacity(calls.len());
+    for ((queue, jobs), call) in jobs.into_iter().zip(calls) {
+        let mut of_call = Vec::with_capacity(jobs.len());
+        for (item, job) in jobs.into_iter().enumerate() {
+            let seq =
+                seqs.as_slice().first().copied().ok_or_else(|| corrupt("a sequence that gave too little"))?;
+            let outcome = add_one(work, queue, job, work.new_id(seq)?)?;
+            if call.atomic
+                && let Err(refusal) = outcome
+            {
+                return Ok(Err(AtomicRefused { item, refusal }));
+            }
+            // A sequence that went to no job goes to the next.
+            if outcome.as_ref().is_ok_and(|added| !added.duplicate) {
+                seqs.next();
+            }
+            of_call.push(outcome);
         }
-        // A sequence that went to no job goes to the next.
-        if outcome.as_ref().is_ok_and(|added| !added.duplicate) {
-            seqs.next();
-        }
-        outcomes.push(outcome);
+        outcomes.push(of_call);
     }
     work.flush().await?;
     Ok(Ok(outcomes))
@@ -74,10 +104,11 @@ pub(crate) async fn make_queue(work: &mut Work, name: &QueueName) -> Outcome<Que
 }
 
 /// Locks everything these adds may meet.
-async fn load(work: &mut Work, queue: QueueNumber, jobs: &[NewJob]) -> Outcome<()> {
-    let keys = jobs.iter().filter_map(|job| job.spec.key.clone()).map(|key| (queue, Space::Job, key));
+async fn load(work: &mut Work, calls: &[(QueueNumber, Vec<NewJob>)]) -> Outcome<()> {
+    let jobs = || calls.iter().flat_map(|(queue, jobs)| jobs.iter().map(move |job| (*queue, job)));
+    let keys = jobs().filter_map(|(queue, job)| Some((queue, Space::Job, job.spec.key.clone()?)));
     let requests =
-        jobs.iter().filter_map(|job| job.request.as_ref()).map(|r| (queue, Space::Request, r.key.clone()));
+        jobs().filter_map(|(queue, job)| Some((queue, Space::Request, job.request.as_ref()?.key.clone())));
     work.load_holds(keys.chain(requests).collect()).await?;
     work.lock_groups().await
 }

@@ -22,6 +22,15 @@ struct Receipt {
 
 type Receipts = BTreeMap<FencingToken, Receipt>;
 
+/// Does what several calls say, in order.
+pub(crate) async fn settle_calls(
+    work: &mut Work,
+    calls: &[&[SettleOp]],
+) -> Outcome<Vec<Vec<ItemResult<Settled>>>> {
+    let mut outcomes = settle(work, &calls.concat()).await?.into_iter();
+    Ok(calls.iter().map(|call| outcomes.by_ref().take(call.len()).collect()).collect())
+}
+
 pub(crate) async fn settle(work: &mut Work, ops: &[SettleOp]) -> Outcome<Vec<ItemResult<Settled>>> {
     work.load(ops.iter().map(|op| seq_code(op.id)).collect()).await?;
     if ops.iter().any(|op| matches!(op.action, SettleAction::End(_))) {
