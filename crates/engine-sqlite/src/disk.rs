@@ -22,9 +22,10 @@ const COMMITS_PER_LOOK: u32 = 64;
 const CHECKPOINT_PAGES: i32 = 1_024;
 /// Pages of the log from which it should be begun anew (64 MiB).
 const RESTART_PAGES: i32 = 16_384;
-/// Pages of the log at which it is begun anew whatever it costs (128 MiB).
+/// Pages of the log at which the writer finishes what a checkpoint left, if that is little, so that
+/// it is begun anew (128 MiB). At twice as many it does so whatever it costs.
 const RESTART_PAGES_MAX: i32 = 2 * RESTART_PAGES;
-/// What a checkpoint may leave for the writer to finish then, in pages.
+/// What is little then, in pages.
 const FINISH_PAGES: i64 = 512;
 /// Checkpoints in a row that try to catch up with the writer.
 const ATTEMPTS_TO_CATCH_UP: u32 = 6;
@@ -158,10 +159,13 @@ impl Disk {
             IDLE => {}
             left => {
                 self.checkpoint.store(IDLE, Ordering::Release);
-                if left <= FINISH_PAGES && pages >= RESTART_PAGES_MAX {
-                    let _ = checkpoint_once(writer);
-                    self.log_pages.store(0, Ordering::Relaxed);
-                    self.checkpointed = 0;
+                let little = left <= FINISH_PAGES;
+                if little && pages >= RESTART_PAGES_MAX || pages >= 2 * RESTART_PAGES_MAX {
+                    // A reader may stand in the way: then again once the log has grown.
+                    if matches!(checkpoint_once(writer), Ok(0)) {
+                        self.log_pages.store(0, Ordering::Relaxed);
+                        self.checkpointed = 0;
+                    }
                 }
             }
         }
@@ -253,4 +257,34 @@ fn checkpoint_beside_the_writer(connection: &Connection, rest: Rest) -> i64 {
         }
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commits so large that every checkpoint leaves much: the log is begun anew all the same, once
+    /// it is twice as long as it should be.
+    #[test]
+    fn a_log_that_no_checkpoint_catches_up_with_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("onefold.db");
+        let mut writer = Connection::open(&path).unwrap();
+        writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+        let pages = watch_log(&mut writer).unwrap();
+        let beside = Connection::open(&path).unwrap();
+        let free: FreeSpace = Arc::new(|_| None);
+        let mut disk = Disk::start(dir.path(), &path, free, Arc::clone(&pages), beside).unwrap();
+        let mut after_commit = |log: i32| {
+            writer.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+            pages.store(log, Ordering::Relaxed);
+            disk.checkpoint.store(FINISH_PAGES + 1, Ordering::Release);
+            disk.after_commit(&writer);
+            pages.load(Ordering::Relaxed)
+        };
+        assert_eq!(after_commit(RESTART_PAGES_MAX), RESTART_PAGES_MAX, "it may still catch up");
+        assert_eq!(after_commit(2 * RESTART_PAGES_MAX), 0);
+        writer.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+        assert_eq!(pages.load(Ordering::Relaxed), 1, "the first page of the new log");
+    }
 }
