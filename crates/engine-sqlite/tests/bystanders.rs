@@ -4,7 +4,9 @@
 mod kit;
 
 use kit::{GatedClock, add, after, call, damage, days, end, ids, keyed, open, queue, secs};
-use onefold_core::{Clock, End, Engine, EngineError, Group, JobId, LeaseParams, LeasedJob, NewJob, State};
+use onefold_core::{
+    Clock, End, Engine, EngineError, FreeOn, Group, JobId, LeaseParams, LeasedJob, NewJob, State,
+};
 use onefold_engine_sqlite::SqliteEngine;
 
 fn in_group(name: &str) -> NewJob {
@@ -320,4 +322,29 @@ async fn a_damaged_page_of_attempts_is_told_of() {
     let engine = open(dir.path(), &clock);
     let told = engine.lease(call(300)).await;
     assert!(matches!(told, Err(EngineError::Corrupt(_))), "{told:?}");
+}
+
+/// A job whose end frees its key ends although the entry of its key is damaged; the key stays held.
+#[tokio::test]
+async fn a_job_ends_although_the_ledger_entry_of_its_key_is_damaged() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), GatedClock::new());
+    let engine = open(dir.path(), &clock);
+    let until_done = |key| {
+        let mut job = keyed(key);
+        job.spec.dedup.free_on = FreeOn::DONE;
+        NewJob { max_attempts: Some(1), ..job }
+    };
+    let completes = add(&engine, until_done("a")).await;
+    let dies = add(&engine, until_done("b")).await;
+    let held = engine.lease(call(2)).await.unwrap();
+    let conn = rusqlite::Connection::open(dir.path().join("onefold.db")).unwrap();
+    assert_eq!(conn.execute("UPDATE onefold_ledger SET until = until + 1", []).unwrap(), 2);
+    drop(conn);
+    complete(&engine, &held[0]).await;
+    clock.advance(secs(31));
+    engine.tick().await.unwrap();
+    for (id, state) in [(completes, State::Completed), (dies, State::Dead)] {
+        assert_eq!(engine.get(id).await.unwrap().unwrap().job.state, state);
+    }
+    assert!(matches!(engine.add(kit::jobs(vec![keyed("a")])).await, Err(EngineError::Corrupt(_))));
 }

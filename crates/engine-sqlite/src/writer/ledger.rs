@@ -106,7 +106,16 @@ impl Store<'_> {
     pub(crate) fn free_key(&mut self, queue: QueueId, key: &Key, job: JobId) -> StoreResult<bool> {
         let hash = self.hasher.hash(SPACE_JOB, queue, key.as_str());
         for lid in self.candidates(hash)? {
-            let Some(row) = self.ledger_row(lid)? else { continue };
+            let row = match self.ledger_row(lid) {
+                Ok(Some(row)) => row,
+                Ok(None) => continue,
+                // Its key stays held; the job ends all the same.
+                Err(error) if error.is_damage() => {
+                    tracing::error!(%error, "a damaged entry of the dedup ledger is kept");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if row.space == SPACE_JOB && row.queue == queue && row.key == *key && row.hold.job == job {
                 self.drop_entry(&row)?;
                 return Ok(true);
