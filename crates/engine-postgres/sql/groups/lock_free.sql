@@ -1,3 +1,2 @@
-SELECT u.place FROM unnest($1::integer[], $2::text[]) WITH ORDINALITY AS u (queue, grp, place)
-JOIN onefold.groups g ON g.ns = 0 AND g.queue = u.queue AND g.grp = u.grp
-ORDER BY g.queue, g.grp FOR UPDATE OF g SKIP LOCKED
+SELECT u.place FROM unnest($1::integer[], $2::text[]) WITH ORDINALITY AS u (queue, grp, place),
+    LATERAL (SELECT 1 FROM onefold.groups WHERE ns = 0 AND queue = u.queue AND grp = u.grp FOR UPDATE SKIP LOCKED) g

@@ -1,5 +1,4 @@
-DELETE FROM onefold.dirty t USING
-    (SELECT queue, id FROM onefold.dirty WHERE ns = 0 AND queue = ANY ($1::integer[])
-     ORDER BY queue, id LIMIT $2::bigint FOR UPDATE SKIP LOCKED) AS u
-WHERE t.ns = 0 AND t.queue = u.queue AND t.id = u.id
-RETURNING t.queue, t.grp
+DELETE FROM onefold.dirty WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM onefold.dirty WHERE ns = 0 AND queue = ANY ($1::integer[])
+    ORDER BY queue, id LIMIT $2::bigint FOR UPDATE SKIP LOCKED))
+RETURNING queue, grp

@@ -9,9 +9,9 @@ SELECT j.seq, j.created_ms, j.queue, q.name, j.state, j.reason, j.priority, j.ru
        s.grp, s.backoff::text, s.timeout_ms, s.labels::text, s.retain_ms, s.extra::text, s.payload_form,
        coalesce(octet_length(s.payload), 0)
 FROM (SELECT * FROM onefold.jobs WHERE ns = 0 AND seq < $1::bigint ORDER BY seq DESC LIMIT $2::bigint) j
-JOIN onefold.specs s ON s.ns = 0 AND s.seq = j.seq
-JOIN onefold.queues q ON q.ns = 0 AND q.queue = j.queue
-LEFT JOIN onefold.leases l ON l.ns = 0 AND l.queue = j.queue AND l.seq = j.seq
+CROSS JOIN LATERAL (SELECT * FROM onefold.specs WHERE ns = 0 AND seq = j.seq OFFSET 0) s
+CROSS JOIN LATERAL (SELECT name FROM onefold.queues WHERE ns = 0 AND queue = j.queue OFFSET 0) q
+LEFT JOIN LATERAL (SELECT * FROM onefold.leases WHERE ns = 0 AND queue = j.queue AND seq = j.seq OFFSET 0) l ON true
 WHERE ($3::text IS NULL OR q.name = $3)
   AND (cardinality($4::smallint[]) = 0 OR j.state = ANY ($4))
   AND ($5::text IS NULL OR s.kind = $5)

@@ -1,4 +1,3 @@
 SELECT s.seq, s.payload, c.value
-FROM unnest($1::bigint[]) AS u (seq)
-JOIN onefold.specs s ON s.ns = 0 AND s.seq = u.seq
-LEFT JOIN onefold.checkpoints c ON c.ns = 0 AND c.seq = u.seq
+FROM (SELECT seq, payload FROM onefold.specs WHERE ns = 0 AND seq = ANY ($1::bigint[]) OFFSET 0) s
+LEFT JOIN LATERAL (SELECT value FROM onefold.checkpoints WHERE ns = 0 AND seq = s.seq OFFSET 0) c ON true

@@ -12,5 +12,6 @@ FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::smallint[], $5::bi
     $29::text[])
     AS u (seq, state, reason, priority, run_at_ms, max_attempts, failures, lost_leases, recent_losses, retry_until_ms,
     cancel_requested, finished_ms, group_order, blocks, duplicates, mismatches, number, token, worker, started_ms,
-    lease_ms, lease_until_ms, deadline_ms, poll, ended_ms, outcome, end_state, content, more)
-WHERE t.ns = 0 AND t.seq = u.seq
+    lease_ms, lease_until_ms, deadline_ms, poll, ended_ms, outcome, end_state, content, more),
+    LATERAL (SELECT ctid FROM onefold.jobs WHERE ns = 0 AND seq = u.seq OFFSET 0) k
+WHERE t.ctid = k.ctid

@@ -6,5 +6,6 @@ FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint[], $5::smallint[],
     $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::text[], $15::smallint[],
     $16::bytea[])
     AS u (seq, kind, fingerprint, window_ms, free_on, on_duplicate, on_mismatch, version, max_delay_ms, backoff,
-    timeout_ms, labels, retain_ms, extra, payload_form, payload)
-WHERE t.ns = 0 AND t.seq = u.seq
+    timeout_ms, labels, retain_ms, extra, payload_form, payload),
+    LATERAL (SELECT ctid FROM onefold.specs WHERE ns = 0 AND seq = u.seq OFFSET 0) k
+WHERE t.ctid = k.ctid

@@ -1,2 +1,3 @@
-DELETE FROM onefold.ready t USING unnest($1::integer[], $2::smallint[], $3::bigint[]) AS u (queue, priority, seq)
-WHERE t.ns = 0 AND t.queue = u.queue AND t.priority = u.priority AND t.seq = u.seq
+DELETE FROM onefold.ready t USING unnest($1::integer[], $2::smallint[], $3::bigint[]) AS u (queue, priority, seq),
+    LATERAL (SELECT ctid FROM onefold.ready WHERE ns = 0 AND queue = u.queue AND priority = u.priority AND seq = u.seq OFFSET 0) k
+WHERE t.ctid = k.ctid

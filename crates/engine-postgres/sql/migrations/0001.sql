@@ -329,8 +329,8 @@ DECLARE
 BEGIN
     SELECT last INTO head FROM onefold.event_head WHERE ns = 0 FOR UPDATE;
     WITH gone AS (
-        DELETE FROM onefold.event_inbox WHERE ns = 0 AND id IN (
-            SELECT id FROM onefold.event_inbox WHERE ns = 0 ORDER BY id LIMIT row_limit)
+        DELETE FROM onefold.event_inbox WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM onefold.event_inbox WHERE ns = 0 ORDER BY id LIMIT row_limit))
         RETURNING *
     ), put AS (
         INSERT INTO onefold.events (last, at_ms, kinds, queues, seqs, created, reasons, attempts)

@@ -1,2 +1,2 @@
-DELETE FROM onefold.timers t USING onefold.jobs j
-WHERE t.ns = 0 AND j.ns = 0 AND t.seq = j.seq AND j.queue = $1::integer
+DELETE FROM onefold.timers
+WHERE ns = 0 AND seq IN (SELECT seq FROM onefold.jobs WHERE ns = 0 AND queue = $1::integer)

@@ -1,5 +1,8 @@
-WITH gone AS (DELETE FROM onefold.count_deltas t USING (SELECT id FROM onefold.count_deltas WHERE ns = 0 ORDER BY id
-    LIMIT $1::bigint FOR UPDATE SKIP LOCKED) AS u WHERE t.ns = 0 AND t.id = u.id RETURNING t.*)
+WITH gone AS (
+    DELETE FROM onefold.count_deltas WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM onefold.count_deltas WHERE ns = 0 ORDER BY id LIMIT $1::bigint FOR UPDATE SKIP LOCKED))
+    RETURNING *
+)
 INSERT INTO onefold.counts AS c (queue, accepted, scheduled, available, running, retrying, completed, dead, cancelled,
     purged_retention, purged_deleted, duplicates, mismatches, late_writes)
 SELECT queue, sum(accepted), sum(scheduled), sum(available), sum(running), sum(retrying), sum(completed), sum(dead),

@@ -1,2 +1,3 @@
-SELECT queue, name, alive, settings::text FROM onefold.queues
-WHERE ns = 0 AND queue IN (SELECT queue FROM onefold.jobs WHERE ns = 0 AND seq = ANY ($1::bigint[]))
+SELECT q.queue, q.name, q.alive, q.settings::text
+FROM (SELECT DISTINCT queue FROM onefold.jobs WHERE ns = 0 AND seq = ANY ($1::bigint[]) OFFSET 0) j
+CROSS JOIN LATERAL (SELECT * FROM onefold.queues WHERE ns = 0 AND queue = j.queue OFFSET 0) q

@@ -10,4 +10,4 @@ WITH RECURSIVE heads AS (
 )
 SELECT o.queue, j.created_ms
 FROM (SELECT queue, min(seq) AS seq FROM heads GROUP BY queue) o
-JOIN onefold.jobs j ON j.ns = 0 AND j.seq = o.seq
+CROSS JOIN LATERAL (SELECT created_ms FROM onefold.jobs WHERE ns = 0 AND seq = o.seq OFFSET 0) j

@@ -1,4 +1,3 @@
-DELETE FROM onefold.receipts t USING
-    (SELECT token FROM onefold.receipts WHERE ns = 0 AND until_ms <= $1::bigint
-     ORDER BY until_ms LIMIT $2::bigint FOR UPDATE SKIP LOCKED) AS u
-WHERE t.ns = 0 AND t.token = u.token
+DELETE FROM onefold.receipts WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM onefold.receipts WHERE ns = 0 AND until_ms <= $1::bigint
+    ORDER BY until_ms LIMIT $2::bigint FOR UPDATE SKIP LOCKED))

@@ -155,13 +155,16 @@ impl Work {
     pub(super) fn move_member(&mut self, seq: i64, before: Option<(u64, i16)>) {
         let Some(record) = self.records.get(&seq) else { return };
         let (Some(group), now) = (record.group(), record.places().member) else { return };
-        if let Some(members) = self.groups.locked.get_mut(&group) {
-            if let Some((order, _)) = before {
-                members.remove(&order);
-            }
-            if let Some((order, phase)) = now {
-                members.insert(order, phase);
-            }
+        // A job that this transaction added itself comes without its group's lock.
+        let Some(members) = self.groups.locked.get_mut(&group) else {
+            self.groups.dirty.insert(group);
+            return;
+        };
+        if let Some((order, _)) = before {
+            members.remove(&order);
+        }
+        if let Some((order, phase)) = now {
+            members.insert(order, phase);
         }
         self.groups.publish.insert(group);
     }
