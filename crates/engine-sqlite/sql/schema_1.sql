@@ -98,7 +98,7 @@ CREATE TABLE onefold_ledger (
     fingerprint     BLOB NOT NULL,
     until           INTEGER NOT NULL,
     free_on         INTEGER NOT NULL,
-    hash            INTEGER NOT NULL,
+    hash            INTEGER NOT NULL,      -- 46 bits of the key's hash, 18 of a check over them and lid
     crc             INTEGER NOT NULL
 ) STRICT;
 

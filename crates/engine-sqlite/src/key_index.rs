@@ -12,6 +12,8 @@ pub(crate) const SHARDS: u32 = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 14;
 /// Bits of a slot's own.
 const TAG_BITS: u32 = 32;
+/// Bits that are left in a stored hash.
+const CHECK_BITS: u32 = 64 - SHARD_BITS - TAG_BITS;
 
 /// The hash of a key: keyed, so that nobody outside can choose colliding ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,18 +24,26 @@ impl KeyHash {
         KeyHash(stored as u64)
     }
 
-    pub(crate) fn stored(self) -> i64 {
-        self.0 as i64
+    /// As it stands in a ledger row: the place, and a check of it and the row's id, so that opening
+    /// can trust the column without reading the row.
+    pub(crate) fn stored(self, lid: u64) -> i64 {
+        let place = self.place();
+        (place.0 << CHECK_BITS | place.check(lid)) as i64
+    }
+
+    /// Whether it was read as it was stored with this row.
+    pub(crate) fn is_of(self, lid: u64) -> bool {
+        self.0 & ((1 << CHECK_BITS) - 1) == self.place().check(lid)
     }
 
     /// What the index keeps of it: its first 46 bits, shard and tag.
     pub(crate) fn place(self) -> Place {
-        Place(self.0 >> (64 - SHARD_BITS - TAG_BITS))
+        Place(self.0 >> CHECK_BITS)
     }
 }
 
 /// Where a key stands in the index. Places grow with shards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place(u64);
 
 impl Place {
@@ -56,6 +66,13 @@ impl Place {
 
     fn tag(self) -> u32 {
         self.0 as u32
+    }
+
+    fn check(self, lid: u64) -> u64 {
+        let mut both = [0; 16];
+        both[..8].copy_from_slice(&self.0.to_le_bytes());
+        both[8..].copy_from_slice(&lid.to_le_bytes());
+        u64::from(crc32fast::hash(&both)) & ((1 << CHECK_BITS) - 1)
     }
 
     pub(crate) fn stored(self) -> i64 {

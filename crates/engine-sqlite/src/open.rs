@@ -242,12 +242,13 @@ pub(crate) fn load<'c>(
     let (secret, token_high_water) = load_meta(conn, &mut mem)?;
     load_queues(conn, &mut mem, shared)?;
     load_sets(conn, &mut mem)?;
-    load_keys(conn, &mut mem)?;
+    let hasher = KeyHasher::new(&secret);
+    load_keys(conn, &mut mem, &hasher)?;
     load_retention(conn, &mut mem)?;
     let running: Vec<u64> = mem.set(SetName::Running).map(|set| set.iter().collect()).unwrap_or_default();
     let tokens = TokenSequence::opened(token_high_water, now);
     mem.commit();
-    let mut store = Store::new(stmts, mem, entropy, KeyHasher::new(&secret), tokens, now, key_index_bytes);
+    let mut store = Store::new(stmts, mem, entropy, hasher, tokens, now, key_index_bytes);
     conn.execute_batch("BEGIN IMMEDIATE")?;
     for seq in running {
         match store.load_running(seq) {
@@ -314,7 +315,7 @@ fn load_sets(conn: &Connection, mem: &mut Memory) -> StoreResult<()> {
     Ok(())
 }
 
-fn load_keys(conn: &Connection, mem: &mut Memory) -> StoreResult<()> {
+fn load_keys(conn: &Connection, mem: &mut Memory, hasher: &KeyHasher) -> StoreResult<()> {
     load_sealing(conn, mem)?;
     let sealing = mem.sealing().clone();
     let mut entries = conn.prepare(include_str!("../sql/ledger_scan.sql"))?;
@@ -323,11 +324,29 @@ fn load_keys(conn: &Connection, mem: &mut Memory) -> StoreResult<()> {
         let mut found = entries.query((first as i64 + sealing.first_in_memory(class) as i64, last as i64))?;
         while let Some(row) = found.next()? {
             let (lid, hash) = (row.get::<_, i64>(0)? as u64, KeyHash::from_stored(row.get(1)?));
+            if !hash.is_of(lid) {
+                load_damaged_key(conn, mem, hasher, lid)?;
+            }
             if !sealing.is_sealed(lid, hash) {
                 mem.load_key(hash, lid);
             }
         }
     }
+    Ok(())
+}
+
+/// Finds a ledger entry by its key whose hash is damaged, so that the key is still held: adding it
+/// is refused, since the row does not match its checksum.
+fn load_damaged_key(conn: &Connection, mem: &mut Memory, hasher: &KeyHasher, lid: u64) -> StoreResult<()> {
+    let (space, queue, key): (i64, i64, String) =
+        conn.query_row(include_str!("../sql/ledger_key.sql"), [lid as i64], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    tracing::error!(
+        lid,
+        "an entry of the dedup ledger is damaged: its key is refused; `onefold doctor` tells more"
+    );
+    mem.load_key(hasher.hash(space as u8, queue, &key), lid);
     Ok(())
 }
 

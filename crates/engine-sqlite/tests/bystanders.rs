@@ -348,3 +348,20 @@ async fn a_job_ends_although_the_ledger_entry_of_its_key_is_damaged() {
     }
     assert!(matches!(engine.add(kit::jobs(vec![keyed("a")])).await, Err(EngineError::Corrupt(_))));
 }
+
+/// I3: a damaged hash in the ledger hides no key from an engine that opens the store.
+#[tokio::test]
+async fn a_damaged_hash_frees_no_key_over_a_restart() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), GatedClock::new());
+    let engine = open(dir.path(), &clock);
+    add(&engine, keyed("a")).await;
+    add(&engine, keyed("b")).await;
+    drop(engine);
+    let conn = rusqlite::Connection::open(dir.path().join("onefold.db")).unwrap();
+    let flip = "UPDATE onefold_ledger SET hash = hash + (1 << 40) WHERE key = 'a'";
+    assert_eq!(conn.execute(flip, []).unwrap(), 1);
+    drop(conn);
+    let engine = open(dir.path(), &clock);
+    assert!(matches!(engine.add(kit::jobs(vec![keyed("a")])).await, Err(EngineError::Corrupt(_))));
+    assert!(engine.add(kit::jobs(vec![keyed("b")])).await.unwrap().remove(0).unwrap().duplicate);
+}

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{Inspector, StoredQueue, answer};
 use crate::error::{StoreError, StoreResult};
-use crate::key_index::{Filter, KeyHash};
+use crate::key_index::{Filter, KeyHash, Place};
 use crate::rows::{self, LedgerRow};
 use crate::sets::SeqSet;
 use crate::writer::memory::SetName;
@@ -307,7 +307,7 @@ impl Survey<'_> {
             if !sealed.would_find(&row)? {
                 survey.checked.tell(Check::Keys, || format!("the index of keys has lost {:?}", row.key));
             }
-            hashes.push(row.hash);
+            hashes.push(KeyHash::from_stored(row.hash).place());
             if survey.jobs.unfinished.get(&row.hold.job.seq().get()) == Some(&row.hold.job) {
                 holders.insert(row.hold.job);
             }
@@ -319,7 +319,7 @@ impl Survey<'_> {
             }
         }
         hashes.sort_unstable();
-        let twice: HashSet<i64> =
+        let twice: HashSet<Place> =
             hashes.windows(2).filter(|pair| pair.first() == pair.last()).flatten().copied().collect();
         if twice.is_empty() {
             return Ok(());
@@ -327,7 +327,7 @@ impl Survey<'_> {
         drop(hashes);
         let mut held: HashMap<(u8, i64, String), JobId> = HashMap::new();
         self.each_key(conn, |survey, row| {
-            if twice.contains(&row.hash) && is_held(conn, &row, survey.now)? {
+            if twice.contains(&KeyHash::from_stored(row.hash).place()) && is_held(conn, &row, survey.now)? {
                 let name = (row.space, row.queue, row.key.as_str().to_owned());
                 if let Some(other) = held.insert(name, row.hold.job) {
                     survey.checked.tell(Check::Keys, || {

@@ -82,7 +82,7 @@ impl Store<'_> {
     pub(crate) fn hold(&mut self, space: u8, queue: QueueId, key: &Key, hold: Hold) -> StoreResult<()> {
         let hash = self.hasher.hash(space, queue, key.as_str());
         let lid = self.mem.next_lid(class_of(hold.until, self.now));
-        let row = LedgerRow { lid, space, queue, key: key.clone(), hold, hash: hash.stored() };
+        let row = LedgerRow { lid, space, queue, key: key.clone(), hold, hash: hash.stored(lid) };
         row.write(&mut self.stmts.ledger_insert)?;
         self.mem.insert_key(hash, lid);
         Ok(())
@@ -164,11 +164,12 @@ impl Store<'_> {
             self.stmts.ledger_delete_run.execute((first as i64, last as i64))?;
         }
         for row in rows {
-            self.forget_key(KeyHash::from_stored(row.hash), row.lid)?;
+            let hash = KeyHash::from_stored(row.hash);
+            self.forget_key(hash, row.lid)?;
             if row.space == SPACE_JOB && unfinished.contains(&row.hold.job.seq().get()) {
-                let moved = LedgerRow { lid: self.mem.next_lid(overdue_class(self.now)), ..row };
-                moved.write(&mut self.stmts.ledger_insert)?;
-                self.mem.insert_key(KeyHash::from_stored(moved.hash), moved.lid);
+                let lid = self.mem.next_lid(overdue_class(self.now));
+                LedgerRow { lid, hash: hash.stored(lid), ..row }.write(&mut self.stmts.ledger_insert)?;
+                self.mem.insert_key(hash, lid);
             }
         }
         Ok(())

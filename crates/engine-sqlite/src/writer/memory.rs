@@ -77,7 +77,7 @@ pub(crate) struct Counters {
 
 /// See the [module](self).
 pub(crate) struct Memory {
-    sets: BTreeMap<SetName, SeqSet>,
+    pub(super) sets: BTreeMap<SetName, SeqSet>,
     timers: BTreeSet<(Timestamp, u64)>,
     deadlines: BTreeSet<(Timestamp, u64)>,
     keys: KeyIndex,
@@ -99,7 +99,7 @@ pub(crate) struct Memory {
     dirty_sealing: bool,
     /// Jobs whose stored rows cannot be read: passed over until the store is opened again, in
     /// case only the reading went wrong.
-    set_aside: HashSet<u64>,
+    pub(super) set_aside: HashSet<u64>,
     /// Queues in which a job became leasable in this transaction.
     woken: BTreeSet<QueueId>,
     last_woken: Option<QueueId>,
@@ -171,43 +171,6 @@ impl Memory {
             self.last_dirty = Some(place);
             self.dirty_sets.insert(place);
         }
-    }
-
-    /// The next leasable job of a queue: smallest priority, then oldest.
-    pub(crate) fn first_ready(&self, queue: QueueId) -> Option<u64> {
-        let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
-        self.sets.range(all).find_map(|(_, set)| self.first_readable(set))
-    }
-
-    /// The oldest leasable job of a queue, whatever its priority.
-    pub(crate) fn oldest_ready(&self, queue: QueueId) -> Option<u64> {
-        let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
-        self.sets.range(all).filter_map(|(_, set)| self.first_readable(set)).min()
-    }
-
-    /// How many leasable jobs of a queue, up to `max`, follow each other without a gap from the
-    /// first.
-    pub(crate) fn ready_run(&self, queue: QueueId, max: usize) -> u64 {
-        let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
-        let Some((set, first)) =
-            self.sets.range(all).find_map(|(_, set)| self.first_readable(set).map(|first| (set, first)))
-        else {
-            return 0;
-        };
-        (first..).take(max).take_while(|seq| set.contains(*seq) && !self.is_set_aside(*seq)).count() as u64
-    }
-
-    fn first_readable(&self, set: &SeqSet) -> Option<u64> {
-        if self.set_aside.is_empty() { set.first() } else { set.iter().find(|seq| !self.is_set_aside(*seq)) }
-    }
-
-    /// Passes a job over from now on, whatever becomes of the transaction. False: it is already.
-    pub(crate) fn set_aside(&mut self, seq: u64) -> bool {
-        self.set_aside.insert(seq)
-    }
-
-    pub(crate) fn is_set_aside(&self, seq: u64) -> bool {
-        self.set_aside.contains(&seq)
     }
 
     // Timers and deadlines.

@@ -1,0 +1,1 @@
+SELECT space, queue, key FROM onefold_ledger WHERE lid = ?1
