@@ -102,21 +102,28 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "conformance",
         proves: "every engine keeps the contract: one suite, each rule by its invariant",
         quick: true,
-        required: false,
-        steps: &[Step::Package { name: "onefold-conformance", except: &["model"] }],
+        steps: &[Step::Package { name: "onefold-conformance", except: &["model", "postgres"] }],
+        ..SUITE
+    },
+    Suite {
+        name: "postgres",
+        proves: "the contract, the model, several nodes and trouble with the server, on a PostgreSQL of its own",
+        tools: &["postgres"],
+        steps: &[
+            Step::Test { package: "onefold-conformance", test: "postgres" },
+            Step::Package { name: "onefold-engine-postgres", except: &[] },
+        ],
         ..SUITE
     },
     Suite {
         name: "model",
         proves: "random operations, crashes and clock steps: every engine answers like the reference engine",
-        required: false,
         steps: &[Step::Test { package: "onefold-conformance", test: "model" }],
         ..SUITE
     },
     Suite {
         name: "http",
         proves: "every route: answers, codes, limits, bad input, deadlines, drain",
-        required: false,
         steps: &[Step::Package { name: "onefold-server", except: &[] }],
         ..SUITE
     },
@@ -124,7 +131,6 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "cli",
         proves: "the release binary as a stranger meets it: every command, the demo, and the README's tour as printed",
-        required: false,
         tools: &["node", "npm", "python3", "sqlite3"],
         env: &[ONEFOLD_BIN],
         steps: &[RELEASE, Step::Package { name: "onefold-e2e", except: &["kill"] }],
@@ -133,7 +139,6 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "crash",
         proves: "power loss at every sync, cut and corrupted files, and SIGKILL under load: nothing acknowledged is lost",
-        required: false,
         env: &[ONEFOLD_BIN],
         steps: &[
             Step::Package { name: "onefold-crash", except: &[] },
@@ -146,14 +151,12 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "examples",
         proves: "every example builds and runs to its end",
-        required: false,
         steps: &[Step::Xtask("examples")],
         ..SUITE
     },
     Suite {
         name: "mutants",
         proves: "the tests have teeth: each deliberate fault is caught by the test that guards its rule",
-        required: false,
         tools: &["git"],
         steps: &[Step::Xtask("mutants")],
         minutes: 90,
@@ -174,7 +177,6 @@ pub(crate) const LONG: &[Suite] = &[
     Suite {
         name: "model-long",
         proves: "the model over many seeds",
-        required: false,
         env: &[LONG_RUN],
         steps: &[Step::Test { package: "onefold-conformance", test: "model" }],
         minutes: 240,
@@ -183,7 +185,6 @@ pub(crate) const LONG: &[Suite] = &[
     Suite {
         name: "crash-long",
         proves: "power loss at every sync of longer scripts",
-        required: false,
         env: &[LONG_RUN],
         steps: &[Step::Package { name: "onefold-crash", except: &[] }],
         minutes: 240,
@@ -192,7 +193,6 @@ pub(crate) const LONG: &[Suite] = &[
     Suite {
         name: "kill-long",
         proves: "many more SIGKILLs under load, also during recovery",
-        required: false,
         env: &[LONG_RUN, ONEFOLD_BIN],
         steps: &[RELEASE, Step::Test { package: "onefold-e2e", test: "kill" }],
         minutes: 240,
@@ -201,9 +201,13 @@ pub(crate) const LONG: &[Suite] = &[
     Suite {
         name: "bench",
         proves: "nothing: it measures, each figure beside the floor of the same disk",
-        required: false,
         env: &[LONG_RUN],
-        steps: &[Step::Cargo(&["run", "--release", "-p", "onefold-bench"])],
+        steps: &[
+            RELEASE,
+            Step::Cargo(&["run", "--release", "-p", "onefold-bench", "--", "engine", "--batch", "256"]),
+            Step::Cargo(&["run", "--release", "-p", "onefold-bench", "--", "engine", "--batch", "32"]),
+            Step::Cargo(&["run", "--release", "-p", "onefold-bench", "--", "http"]),
+        ],
         minutes: 240,
         ..SUITE
     },

@@ -1,5 +1,7 @@
 //! Programs outside cargo that tests use: looked for by running them, installed by apt-get where that is allowed.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::Verdict;
@@ -12,15 +14,18 @@ pub(crate) struct Tool {
     least: (u32, u32),
     /// Debian packages that bring it.
     debian: &'static [&'static str],
+    /// Where they put it if not on PATH: in `VERSION/bin` below.
+    below: Option<&'static str>,
 }
 
 pub(crate) const TOOLS: &[Tool] = &[
-    Tool { name: "cc", least: (0, 0), debian: &["gcc", "libc6-dev"] },
-    Tool { name: "git", least: (2, 35), debian: &["git"] },
-    Tool { name: "node", least: (18, 0), debian: &["nodejs"] },
-    Tool { name: "npm", least: (7, 0), debian: &["npm"] },
-    Tool { name: "python3", least: (3, 9), debian: &["python3"] },
-    Tool { name: "sqlite3", least: (3, 0), debian: &["sqlite3"] },
+    Tool { name: "cc", least: (0, 0), debian: &["gcc", "libc6-dev"], below: None },
+    Tool { name: "git", least: (2, 35), debian: &["git"], below: None },
+    Tool { name: "node", least: (18, 0), debian: &["nodejs"], below: None },
+    Tool { name: "npm", least: (7, 0), debian: &["npm"], below: None },
+    Tool { name: "python3", least: (3, 9), debian: &["python3"], below: None },
+    Tool { name: "sqlite3", least: (3, 0), debian: &["sqlite3"], below: None },
+    Tool { name: "postgres", least: (14, 0), debian: &["postgresql"], below: Some("/usr/lib/postgresql") },
 ];
 
 /// `cargo xtask tools`: true when nothing is missing at the end.
@@ -69,9 +74,22 @@ fn report(tool: &Tool) -> Result<(), String> {
     found.map(drop)
 }
 
+/// The newest of the versions that stand side by side.
+fn newest(below: &str, name: &str) -> Option<PathBuf> {
+    let versions = std::fs::read_dir(below).ok()?.flatten();
+    let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+    let newest = versions.map(|entry| entry.path()).max_by_key(number)?;
+    Some(newest.join("bin").join(name))
+}
+
 /// Runs it rather than looking for a file: a shim on PATH may lead nowhere.
 fn check(tool: &Tool) -> Result<String, String> {
-    let output = Command::new(tool.name).arg("--version").stdin(Stdio::null()).output();
+    let ask = |program: &OsStr| Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    let elsewhere = || tool.below.and_then(|below| newest(below, tool.name));
+    let output = match (ask(OsStr::new(tool.name)), elsewhere()) {
+        (Err(_), Some(path)) => ask(path.as_os_str()),
+        (found, _) => found,
+    };
     let output = output.map_err(|_| "not found on PATH".to_owned())?;
     if !output.status.success() {
         return Err("`--version` fails".to_owned());
@@ -143,13 +161,13 @@ mod tests {
     /// A missing tool must be named, never taken for present.
     #[test]
     fn a_program_that_does_not_exist_is_missing() {
-        let tool = Tool { name: "onefold-no-such-program", least: (0, 0), debian: &[] };
+        let tool = Tool { name: "onefold-no-such-program", least: (0, 0), debian: &[], below: None };
         assert_eq!(check(&tool), Err("not found on PATH".to_owned()));
     }
 
     #[test]
     fn a_too_old_program_is_missing() {
-        let tool = Tool { name: "git", least: (999, 0), debian: &[] };
+        let tool = Tool { name: "git", least: (999, 0), debian: &[], below: None };
         assert!(check(&tool).is_err_and(|why| why.contains("older than 999.0")));
     }
 }
