@@ -7,23 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use onefold_core::promise::{promise, promise_or_return};
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, DurationMs, Engine, EngineError,
-    EngineResult, EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key,
-    KeyView, LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven,
-    Setting, SettleOp, Settled, StoreStats, Ticked, limits,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Engine, EngineError, EngineResult,
+    EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView,
+    LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
+    SettleOp, Settled, StoreStats, Ticked,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::lanes::{Call, Lanes};
-use crate::local::Parked;
-use crate::node::{Node, Verdict};
-use crate::ops::tick;
+use crate::node::{Node, Verdict, commit};
 use crate::pool::{Pool, PoolOptions};
+use crate::serving::{begin_to_serve, lease_or_park, one_tick};
 use crate::{OpenError, Options, PostgresConfig, SCHEMA_VERSION, migrate, ops, params, sql};
-
-/// When to tick again if what is due could not be had.
-const A_MOMENT: DurationMs = DurationMs::from_ms(100);
 
 /// Transactions of adds, and as many of settles, that a node runs at a time.
 const LANES: usize = 3;
@@ -64,13 +60,6 @@ impl Call for Settle {
     fn weight(&self) -> usize {
         self.0.len()
     }
-}
-
-/// Runs a transaction of one operation of `ops` and commits it.
-macro_rules! commit {
-    ($node:expr, |$work:ident| $operation:expr) => {
-        $node.transact(|$work, _| Box::pin(async move { $operation.await.map(Verdict::Commit) })).await
-    };
 }
 
 impl PostgresEngine {
@@ -173,49 +162,6 @@ impl Drop for PostgresEngine {
     fn drop(&mut self) {
         self.abort();
     }
-}
-
-/// Raises tokens, and gives live leases their full length if nobody served for a while.
-async fn begin_to_serve(node: &Arc<Node>) -> EngineResult<()> {
-    node.raise_tokens().await?;
-    if node_seen(node).await? {
-        node.renew_leases().await?;
-    }
-    Ok(())
-}
-
-/// Says that this node serves. Gives whether nobody did for too long.
-async fn node_seen(node: &Node) -> EngineResult<bool> {
-    let name = &node.name;
-    let gap = i64::try_from(node.serve_gap.as_millis()).unwrap_or(i64::MAX);
-    commit!(node, |work| async {
-        let rows = work.rows(sql::NODE_SEEN, params![name.clone(), gap]).await?;
-        Ok(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(true)))
-    })
-}
-
-async fn one_tick(node: &Arc<Node>) -> EngineResult<Ticked> {
-    let clock_stepped = node.local.stepped(node.clock.as_ref());
-    let nobody_served = node_seen(node).await?;
-    node.local.forget_due();
-    if clock_stepped || nobody_served {
-        node.renew_leases().await?;
-    }
-    let done = commit!(node, |work| tick::jobs(work))?;
-    let swept =
-        commit!(node, |work| tick::sweep(work))?.more | commit!(node, |work| tick::old_keys(work))?.more;
-    node.serve_once().await;
-    node.local.end_waits(node.clock.monotonic());
-    let (due, now) = commit!(node, |work| async { Ok((tick::next_due(work).await?, work.now)) })?;
-    let a_minute = now.saturating_add(limits::WAIT_MAX);
-    let found = match due.map_or(a_minute, |due| due.min(a_minute)) {
-        _ if done.more || swept => now,
-        // Whoever is at what is due is not done with it yet.
-        due if due <= now && done.due + done.expired + done.purged == 0 => now.saturating_add(A_MOMENT),
-        due => due,
-    };
-    let next = node.local.ticked(found, node.clock.as_ref());
-    Ok(Ticked { next, due: done.due, expired: done.expired, purged: done.purged, clock_stepped })
 }
 
 impl Engine for PostgresEngine {
@@ -462,35 +408,4 @@ impl Engine for PostgresEngine {
             }
         })
     }
-}
-
-/// Leases now, or parks the call.
-async fn lease_or_park(
-    node: &Arc<Node>,
-    params: LeaseParams,
-    answer: onefold_core::promise::Resolver<Vec<LeasedJob>>,
-) -> EngineResult<()> {
-    node.local.open()?;
-    let mut leased = match params.poll {
-        Some(poll) => commit!(node, |work| ops::lease::held_by_poll(work, poll))?,
-        None => Vec::new(),
-    };
-    if leased.is_empty() && !node.local.is_draining() {
-        if let Some(poll) = params.poll {
-            node.local.end_parked(poll);
-        }
-        leased = node.lease_now(&params).await?;
-        if leased.is_empty() && !params.wait.is_zero() {
-            let until = node.clock.monotonic().saturating_add(params.wait);
-            let queues = params.queues.iter().cloned().collect();
-            node.local.park(Parked { params, until, answer }, node.clock.as_ref());
-            // What became leasable between the look and the parking has told nobody.
-            node.hint(&queues);
-            return Ok(());
-        }
-    }
-    if let Err(unwanted) = answer.resolve(leased) {
-        node.release(unwanted).await;
-    }
-    Ok(())
 }

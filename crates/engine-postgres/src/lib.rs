@@ -12,8 +12,11 @@ mod node;
 mod open;
 mod ops;
 mod place;
+#[cfg(test)]
+mod plans;
 mod pool;
 mod rows;
+mod serving;
 mod sql;
 mod work;
 

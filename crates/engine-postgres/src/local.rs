@@ -18,6 +18,22 @@ pub(crate) struct Parked {
     pub(crate) answer: Resolver<Vec<LeasedJob>>,
 }
 
+/// What the clock the store lives by and this machine's monotonic clock showed at one moment.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) now: Timestamp,
+    pub(crate) monotonic: DurationMs,
+}
+
+impl Clock for Reading {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+    fn monotonic(&self) -> DurationMs {
+        self.monotonic
+    }
+}
+
 struct Inner {
     /// In order of arrival, by a number that counts them.
     parked: BTreeMap<u64, Parked>,
@@ -29,7 +45,8 @@ struct Inner {
     next_tick: Timestamp,
     /// The earliest time known since at which something becomes due.
     due: Option<Timestamp>,
-    steps: StepDetector,
+    /// Since the first reading.
+    steps: Option<StepDetector>,
     draining: bool,
     closed: bool,
     outcomes: BTreeMap<AttemptOutcome, u64>,
@@ -86,7 +103,7 @@ impl Inner {
 }
 
 impl Local {
-    pub(crate) fn new(clock: &dyn Clock) -> Local {
+    pub(crate) fn new() -> Local {
         Local(Mutex::new(Inner {
             parked: BTreeMap::new(),
             arrived: 0,
@@ -95,7 +112,7 @@ impl Local {
             ticks: Vec::new(),
             next_tick: Timestamp::EPOCH,
             due: None,
-            steps: StepDetector::new(clock),
+            steps: None,
             draining: false,
             closed: false,
             outcomes: BTreeMap::new(),
@@ -187,9 +204,16 @@ impl Local {
         self.lock().end(|parked| parked.until <= monotonic);
     }
 
-    /// Whether the clock was stepped since the last tick.
-    pub(crate) fn stepped(&self, clock: &dyn Clock) -> bool {
-        self.lock().steps.stepped(clock)
+    /// Whether the clock the store lives by was stepped since the last reading.
+    pub(crate) fn stepped(&self, reading: &Reading) -> bool {
+        let mut inner = self.lock();
+        match &mut inner.steps {
+            Some(steps) => steps.stepped(reading),
+            none => {
+                *none = Some(StepDetector::new(reading));
+                false
+            }
+        }
     }
 
     /// What becomes due from now on is noted anew: a tick is about to look for itself.

@@ -45,6 +45,15 @@ pub(crate) struct Node {
 /// Tells the compiler that what an operation borrows (`'a`) outlives its use of the work (`'w`).
 pub(crate) type Within<'w, 'a> = PhantomData<&'w &'a ()>;
 
+/// Runs a transaction of one operation of `ops` and commits it.
+macro_rules! commit {
+    ($node:expr, |$work:ident| $operation:expr) => {
+        $node.transact(|$work, _| Box::pin(async move { $operation.await.map(Verdict::Commit) })).await
+    };
+}
+
+pub(crate) use commit;
+
 /// What became of a transaction that ended well: keep it or take it back.
 pub(crate) enum Verdict<T> {
     Commit(T),
@@ -62,7 +71,7 @@ impl Node {
         name: String,
         serve_gap: Duration,
     ) -> Node {
-        let local = Local::new(clock.as_ref());
+        let local = Local::new();
         let (hints, serving) = (Mutex::new(Some(BTreeSet::new())), tokio::sync::Mutex::new(()));
         Node {
             pool,

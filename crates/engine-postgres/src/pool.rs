@@ -33,7 +33,7 @@ macro_rules! params {
 
 /// Plans that never read a table from end to end, made once: our statements go by keys, and figures a planner has of a
 /// young queue are wrong a minute later.
-const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+pub(crate) const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
     SET enable_bitmapscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan; \
     SET client_min_messages = warning; SET DateStyle = ISO; ";
 
@@ -64,7 +64,7 @@ struct Connection {
 }
 
 /// The types of a statement's parameters, each of which names its own at least once.
-fn types_of(text: &str) -> Vec<Type> {
+pub(crate) fn types_of(text: &str) -> Vec<Type> {
     let mut types: Vec<Option<Type>> = Vec::new();
     for part in text.split('$').skip(1) {
         let digits: String = part.chars().take_while(char::is_ascii_digit).collect();

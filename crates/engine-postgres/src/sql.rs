@@ -11,6 +11,8 @@ macro_rules! statements {
         enum Place { $($name,)+ }
         $(pub(crate) const $name: Sql = Sql(Place::$name as usize);)+
         const ALL: &[&str] = &[$(include_str!(concat!("../sql/", $file, ".sql")),)+];
+        #[cfg(test)]
+        pub(crate) const FILES: &[&str] = &[$($file,)+];
     };
 }
 

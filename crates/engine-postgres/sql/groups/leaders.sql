@@ -4,5 +4,5 @@ FROM unnest($1::integer[], $2::text[], $3::boolean[]) WITH ORDINALITY AS u (queu
     LATERAL (SELECT seq, phase FROM onefold.members
              WHERE ns = 0 AND queue = u.queue AND grp = u.grp AND (phase <> 0 OR NOT u.skip)
              ORDER BY group_order LIMIT 1) h
-WHERE h.phase = 1 AND NOT EXISTS (
-    SELECT 1 FROM onefold.members WHERE ns = 0 AND queue = u.queue AND grp = u.grp AND phase = 2)
+WHERE h.phase = 1 AND (
+    SELECT seq FROM onefold.members WHERE ns = 0 AND queue = u.queue AND grp = u.grp AND phase = 2 LIMIT 1) IS NULL

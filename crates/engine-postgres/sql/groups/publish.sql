@@ -10,8 +10,9 @@ WITH want AS (
               WHERE ns = 0 AND queue = u.queue AND grp = u.grp AND (phase <> 0 OR NOT u.skip)
               ORDER BY group_order LIMIT 1) m
         CROSS JOIN LATERAL (SELECT priority FROM onefold.jobs WHERE ns = 0 AND seq = m.seq OFFSET 0) j
-        WHERE m.phase = 1 AND NOT EXISTS (
-            SELECT 1 FROM onefold.members WHERE ns = 0 AND queue = u.queue AND grp = u.grp AND phase = 2)
+        WHERE m.phase = 1 AND (
+            SELECT seq FROM onefold.members
+            WHERE ns = 0 AND queue = u.queue AND grp = u.grp AND phase = 2 LIMIT 1) IS NULL
     ) h ON true
 ), gone AS (
     DELETE FROM onefold.ready t USING want w, LATERAL (

@@ -7,7 +7,8 @@ SELECT j.seq, j.created_ms, j.queue, q.name, j.state, j.reason, j.priority, j.ru
        s.kind, s.key, s.fingerprint, s.window_ms, s.free_on, s.on_duplicate, s.on_mismatch, s.version, s.max_delay_ms,
        s.grp, s.backoff::text, s.timeout_ms, s.labels::text, s.retain_ms, s.extra::text, s.payload_form,
        coalesce(octet_length(s.payload), 0)
-FROM (SELECT * FROM onefold.jobs WHERE ns = 0 AND seq = ANY ($1::bigint[]) OFFSET 0) j
+FROM unnest($1::bigint[]) AS u (seq)
+CROSS JOIN LATERAL (SELECT * FROM onefold.jobs WHERE ns = 0 AND seq = u.seq OFFSET 0) j
 CROSS JOIN LATERAL (SELECT * FROM onefold.specs WHERE ns = 0 AND seq = j.seq OFFSET 0) s
 CROSS JOIN LATERAL (SELECT name FROM onefold.queues WHERE ns = 0 AND queue = j.queue OFFSET 0) q
 LEFT JOIN LATERAL (SELECT * FROM onefold.leases WHERE ns = 0 AND queue = j.queue AND seq = j.seq OFFSET 0) l ON true

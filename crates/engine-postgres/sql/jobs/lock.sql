@@ -1,1 +1,3 @@
-SELECT j.seq FROM onefold.jobs j WHERE j.ns = 0 AND j.seq = ANY ($1::bigint[]) ORDER BY j.seq FOR UPDATE
+-- In the order given, which is that of everybody.
+SELECT j.seq FROM unnest($1::bigint[]) AS u (seq),
+    LATERAL (SELECT seq FROM onefold.jobs WHERE ns = 0 AND seq = u.seq FOR UPDATE) j

@@ -1,2 +1,2 @@
-SELECT token, seq, created_ms, content, state FROM onefold.receipts
-WHERE ns = 0 AND token = ANY ($1::bigint[]) AND until_ms > $2::bigint
+SELECT r.token, r.seq, r.created_ms, r.content, r.state FROM unnest($1::bigint[]) AS u (token),
+    LATERAL (SELECT * FROM onefold.receipts WHERE ns = 0 AND token = u.token AND until_ms > $2::bigint OFFSET 0) r

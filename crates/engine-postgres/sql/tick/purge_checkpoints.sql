@@ -1,1 +1,3 @@
-DELETE FROM onefold.checkpoints WHERE ns = 0 AND seq = ANY ($1::bigint[])
+DELETE FROM onefold.checkpoints WHERE ctid = ANY (ARRAY(
+    SELECT k.ctid FROM unnest($1::bigint[]) AS u (seq),
+        LATERAL (SELECT ctid FROM onefold.checkpoints WHERE ns = 0 AND seq = u.seq OFFSET 0) k))
