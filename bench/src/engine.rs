@@ -244,7 +244,8 @@ async fn phase(load: &Load, args: &Args, pace: Pace, name: &str) -> Result<f64, 
         done = roles => done,
         error = load.tick(&course) => return Err(error),
     };
-    (produced?, worked?);
+    produced?;
+    worked?;
     let rate = rate?;
     let done = course.done.get() as f64;
     let cpu = (writer_cpu_ms() - cpu_before) as f64 * 1000.0 / done;
