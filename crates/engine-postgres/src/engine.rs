@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use onefold_core::promise::{promise, promise_or_return};
@@ -23,6 +24,8 @@ use crate::{OpenError, Options, PostgresConfig, SCHEMA_VERSION, migrate, ops, pa
 
 /// Transactions of adds, and as many of settles, that a node runs at a time.
 const LANES: usize = 3;
+/// How long calls that go together wait for a row somebody holds, before each waits for itself.
+const WAIT_TOGETHER: Duration = Duration::from_millis(50);
 /// Jobs of one of them at the most.
 const FULL: usize = 1_000;
 /// Payload bytes that weigh as much as a job.
@@ -99,6 +102,7 @@ impl PostgresEngine {
             runtime.clone(),
             name,
             options.serve_gap,
+            options.retention_slack,
         ));
         begin_to_serve(&node).await.map_err(|error| OpenError::Failed(error.to_string()))?;
         let loops = vec![
@@ -114,7 +118,8 @@ impl PostgresEngine {
                 let node = Arc::clone(&adding);
                 Box::pin(async move {
                     let calls: &Vec<&AddParams> = &calls.iter().map(|call| &call.0).collect();
-                    commit!(node, |work| ops::add::add(work, calls))
+                    let wait = (calls.len() > 1).then_some(WAIT_TOGETHER);
+                    commit!(node, within wait, |work| ops::add::add(work, calls))
                 })
             }),
         );
@@ -126,7 +131,8 @@ impl PostgresEngine {
                 let node = Arc::clone(&settling);
                 Box::pin(async move {
                     let calls: &Vec<&[SettleOp]> = &calls.iter().map(|call| call.0.as_slice()).collect();
-                    commit!(node, |work| ops::settle::settle_calls(work, calls))
+                    let wait = (calls.len() > 1).then_some(WAIT_TOGETHER);
+                    commit!(node, within wait, |work| ops::settle::settle_calls(work, calls))
                 })
             }),
         );

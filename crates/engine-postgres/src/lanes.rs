@@ -6,6 +6,9 @@ use onefold_core::promise::{Promise, Resolver, promise};
 use onefold_core::{BoxFuture, EngineError, EngineResult};
 use tokio::runtime::Handle;
 
+/// Calls that may wait for their transaction; more are refused.
+const WAITING_MAX: usize = 10_000;
+
 /// What a call asks for.
 pub(crate) trait Call: Send + Sync + 'static {
     /// Its answer.
@@ -53,6 +56,11 @@ impl<C: Call> Lanes<C> {
     pub(crate) fn call(self: &Arc<Self>, call: C) -> Promise<EngineResult<C::Answer>> {
         let (answer, promised) = promise();
         let mut inner = self.lock();
+        if inner.waiting.len() >= WAITING_MAX {
+            drop(inner);
+            let _ = answer.resolve(Err(EngineError::Busy));
+            return promised;
+        }
         inner.waiting.push(Waiting { call, answer });
         if inner.busy < self.lanes {
             inner.busy += 1;

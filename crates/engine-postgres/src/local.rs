@@ -47,6 +47,8 @@ struct Inner {
     due: Option<Timestamp>,
     /// Since the first reading.
     steps: Option<StepDetector>,
+    /// When it was last looked for finished jobs that are kept no longer, by the monotonic clock.
+    retired: Option<DurationMs>,
     draining: bool,
     closed: bool,
     outcomes: BTreeMap<AttemptOutcome, u64>,
@@ -113,6 +115,7 @@ impl Local {
             next_tick: Timestamp::EPOCH,
             due: None,
             steps: None,
+            retired: None,
             draining: false,
             closed: false,
             outcomes: BTreeMap::new(),
@@ -214,6 +217,21 @@ impl Local {
                 false
             }
         }
+    }
+
+    /// Whether to look again for what is kept no longer.
+    pub(crate) fn is_time_to_retire(&self, monotonic: DurationMs, slack: DurationMs) -> bool {
+        let mut inner = self.lock();
+        let is_time = inner.retired.is_none_or(|last| monotonic.saturating_sub(last) >= slack);
+        if is_time {
+            inner.retired = Some(monotonic);
+        }
+        is_time
+    }
+
+    /// There was more than one look could do.
+    pub(crate) fn retire_again(&self) {
+        self.lock().retired = None;
     }
 
     /// What becomes due from now on is noted anew: a tick is about to look for itself.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use onefold_core::{
-    BoxFuture, Clock, End, EngineError, EngineResult, Entropy, LeaseParams, LeasedJob, QueueName,
+    BoxFuture, Clock, DurationMs, End, EngineError, EngineResult, Entropy, LeaseParams, LeasedJob, QueueName,
     SettleAction, SettleOp,
 };
 use tokio::runtime::Handle;
@@ -26,6 +26,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(2);
 /// No wait is longer.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
+/// Locks that keep calls with the same poll id apart.
+const POLL_LOCKS: usize = 64;
+
 /// See the [module](self).
 pub(crate) struct Node {
     pub(crate) pool: Arc<Pool>,
@@ -36,10 +39,13 @@ pub(crate) struct Node {
     pub(crate) runtime: Handle,
     pub(crate) name: String,
     pub(crate) serve_gap: Duration,
+    /// How much later than due finished jobs and old keys may be deleted.
+    pub(crate) retention_slack: DurationMs,
     /// Queues in which something may have become leasable; `None`: any of them.
     hints: Mutex<Option<BTreeSet<QueueName>>>,
     hinted: Notify,
     serving: tokio::sync::Mutex<()>,
+    polls: [tokio::sync::Mutex<()>; POLL_LOCKS],
 }
 
 /// Tells the compiler that what an operation borrows (`'a`) outlives its use of the work (`'w`).
@@ -47,6 +53,11 @@ pub(crate) type Within<'w, 'a> = PhantomData<&'w &'a ()>;
 
 /// Runs a transaction of one operation of `ops` and commits it.
 macro_rules! commit {
+    ($node:expr, within $wait:expr, |$work:ident| $operation:expr) => {
+        $node
+            .transact_within($wait, |$work, _| Box::pin(async move { $operation.await.map(Verdict::Commit) }))
+            .await
+    };
     ($node:expr, |$work:ident| $operation:expr) => {
         $node.transact(|$work, _| Box::pin(async move { $operation.await.map(Verdict::Commit) })).await
     };
@@ -70,6 +81,7 @@ impl Node {
         runtime: Handle,
         name: String,
         serve_gap: Duration,
+        retention_slack: DurationMs,
     ) -> Node {
         let local = Local::new();
         let (hints, serving) = (Mutex::new(Some(BTreeSet::new())), tokio::sync::Mutex::new(()));
@@ -82,15 +94,28 @@ impl Node {
             runtime,
             name,
             serve_gap,
+            retention_slack,
             hints,
             hinted: Notify::new(),
             serving,
+            polls: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
         }
     }
 
     /// Runs one transaction, again if it fails for no fault of its own.
     pub(crate) async fn transact<'a, T>(
         &self,
+        operation: impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>>
+        + Send
+        + Sync,
+    ) -> EngineResult<T> {
+        self.transact_within(None, operation).await
+    }
+
+    /// The same with this wait for locks.
+    pub(crate) async fn transact_within<'a, T>(
+        &self,
+        lock_wait: Option<Duration>,
         operation: impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>>
         + Send
         + Sync,
@@ -104,7 +129,7 @@ impl Node {
                 tokio::time::sleep(wait / 2 + Duration::from_micros(jitter)).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
-            match self.once(&operation).await {
+            match self.once(lock_wait, &operation).await {
                 Ok(value) => return Ok(value),
                 Err(Fault::Engine(error)) => return Err(error),
                 Err(Fault::Locked) => return Err(EngineError::Busy),
@@ -121,11 +146,12 @@ impl Node {
 
     async fn once<'a, T>(
         &self,
+        lock_wait: Option<Duration>,
         operation: &(
              impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>> + Send + Sync
          ),
     ) -> Outcome<T> {
-        let (tx, database_time) = self.pool.begin().await?;
+        let (tx, database_time) = self.pool.begin(lock_wait).await?;
         let now = match self.time {
             Time::Database => database_time,
             Time::Clock => self.clock.now(),
@@ -152,7 +178,7 @@ impl Node {
 
     /// Makes tokens larger than whatever an earlier life of the server may have handed out (I4).
     pub(crate) async fn raise_tokens(&self) -> EngineResult<()> {
-        let raise = self.once(&|work, _| {
+        let raise = self.once(None, &|work, _| {
             Box::pin(async move { ops::lease::raise_tokens(work).await.map(Verdict::Commit) })
         });
         match raise.await {
@@ -186,6 +212,13 @@ impl Node {
         }
         drop(hints);
         self.hinted.notify_one();
+    }
+
+    /// Held by one call with this poll id at a time, and by few others.
+    pub(crate) async fn poll_lock(&self, poll: u64) -> tokio::sync::MutexGuard<'_, ()> {
+        let [first, ..] = &self.polls;
+        let place = usize::try_from(poll % POLL_LOCKS as u64).unwrap_or(0);
+        self.polls.get(place).unwrap_or(first).lock().await
     }
 
     /// Has every parked call looked at.

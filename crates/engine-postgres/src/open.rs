@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onefold_core::{Clock, Entropy};
+use onefold_core::{Clock, DurationMs, Entropy};
 use thiserror::Error;
 
 /// Where the store is.
@@ -75,13 +75,16 @@ pub struct Options {
     pub look_around: Duration,
     /// After so long without a node that ticks, live leases get their full length again.
     pub serve_gap: Duration,
+    /// How much later than due finished jobs, and keys nobody holds, may be deleted.
+    pub retention_slack: DurationMs,
 }
 
 impl Options {
     /// The defaults with these clocks and this randomness.
     pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Options {
         let (look_around, serve_gap) = (Duration::from_secs(1), Duration::from_secs(5));
-        Options { clock, entropy, time: Time::Database, look_around, serve_gap }
+        let retention_slack = DurationMs::from_ms(10_000);
+        Options { clock, entropy, time: Time::Database, look_around, serve_gap, retention_slack }
     }
 }
 

@@ -128,8 +128,12 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection in a new transaction, with the database's time.
-    pub(crate) async fn begin(self: &Arc<Self>) -> Outcome<(Transaction, Timestamp)> {
+    /// A connection in a new transaction, with the database's time. With `lock_wait` it waits so long for locks instead
+    /// of as long as usual.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        lock_wait: Option<Duration>,
+    ) -> Outcome<(Transaction, Timestamp)> {
         let permits = Arc::clone(&self.permits).acquire_owned();
         let permit = match tokio::time::timeout(self.options.lend_within, permits).await {
             Ok(Ok(permit)) => permit,
@@ -141,7 +145,13 @@ impl Pool {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let answer = connection.client.simple_query(&connection.begin).await?;
+        let answer = match lock_wait {
+            None => connection.client.simple_query(&connection.begin).await?,
+            Some(wait) => {
+                let begin = format!("{}; SET LOCAL lock_timeout = {}", connection.begin, wait.as_millis());
+                connection.client.simple_query(&begin).await?
+            }
+        };
         let now = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| i64::from_str(text).ok()),
             _ => None,

@@ -53,9 +53,15 @@ pub(crate) async fn one_tick(node: &Arc<Node>) -> EngineResult<Ticked> {
     if clock_stepped || nobody_served {
         node.renew_leases().await?;
     }
-    let done = commit!(node, |work| tick::jobs(work))?;
-    let swept =
-        commit!(node, |work| tick::sweep(work))?.more | commit!(node, |work| tick::old_keys(work))?.more;
+    let retires = node.local.is_time_to_retire(node.clock.monotonic(), node.retention_slack);
+    let done = commit!(node, |work| tick::jobs(work, retires))?;
+    let mut swept = commit!(node, |work| tick::sweep(work))?.more;
+    if retires {
+        swept |= commit!(node, |work| tick::old_keys(work))?.more;
+    }
+    if retires && (done.more || swept) {
+        node.local.retire_again();
+    }
     node.serve_once().await;
     node.local.end_waits(node.clock.monotonic());
     let (due, now) = commit!(node, |work| async { Ok((tick::next_due(work).await?, work.now)) })?;
@@ -77,6 +83,11 @@ pub(crate) async fn lease_or_park(
     answer: Resolver<Vec<LeasedJob>>,
 ) -> EngineResult<()> {
     node.local.open()?;
+    // The repeat of a poll waits for the poll.
+    let _alone = match params.poll {
+        Some(poll) => Some(node.poll_lock(poll).await),
+        None => None,
+    };
     let mut leased = match params.poll {
         Some(poll) => commit!(node, |work| ops::lease::held_by_poll(work, poll))?,
         None => Vec::new(),

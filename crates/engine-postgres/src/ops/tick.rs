@@ -35,10 +35,10 @@ impl Done {
 
 /// Everything that is due of jobs, a bounded number of each kind, in one transaction: what becomes leasable is handed
 /// out when all of it is in line.
-pub(crate) async fn jobs(work: &mut Work) -> Outcome<Done> {
+pub(crate) async fn jobs(work: &mut Work, retires: bool) -> Outcome<Done> {
     let due = timers(work).await?;
     let lost = deadlines(work).await?;
-    let retired = retention(work).await?;
+    let retired = if retires { retention(work).await? } else { Done::default() };
     Ok(due.and(lost).and(retired))
 }
 
@@ -170,7 +170,6 @@ pub(crate) async fn sweep(work: &mut Work) -> Outcome<Done> {
     let batch = vec![
         (sql::OLD_RECEIPTS, params![now, SWEPT]),
         (sql::OLD_EVENTS, params![events_from, SWEPT]),
-        (sql::OLD_GROUPS, params![SWEPT]),
         (sql::FOLD_COUNTS, params![SWEPT]),
         (sql::NODES_FORGOTTEN, params![]),
     ];
@@ -179,11 +178,12 @@ pub(crate) async fn sweep(work: &mut Work) -> Outcome<Done> {
     Ok(Done { more, ..Done::default() })
 }
 
-/// Keys nobody holds any more.
+/// Keys nobody holds any more, groups without jobs.
 pub(crate) async fn old_keys(work: &mut Work) -> Outcome<Done> {
     let now = work.now.as_unix_ms();
-    let reply = work.tx.run(sql::OLD_KEYS, params![now, SWEPT]).await?;
-    Ok(Done { more: reply.affected as i64 == SWEPT, ..Done::default() })
+    let batch = vec![(sql::OLD_KEYS, params![now, SWEPT]), (sql::OLD_GROUPS, params![SWEPT])];
+    let replies = work.tx.pipeline(batch).await?;
+    Ok(Done { more: replies.iter().any(|reply| reply.affected as i64 == SWEPT), ..Done::default() })
 }
 
 /// When something becomes due, if anything does.

@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use onefold_conformance::{Harness, World};
-use onefold_core::{BoxFuture, Engine};
+use onefold_core::{BoxFuture, DurationMs, Engine};
 use onefold_engine_postgres::{Options, PostgresConfig, PostgresEngine, Time};
 use tokio::runtime::Runtime;
 
@@ -46,6 +46,8 @@ async fn open(config: &PostgresConfig, world: &World) -> Arc<PostgresEngine> {
         time: Time::Clock,
         look_around: NEVER,
         serve_gap: NEVER,
+        // What is due is purged at the tick it is due.
+        retention_slack: DurationMs::ZERO,
         ..Options::new(world.clock.clone(), world.dice.clone())
     };
     let opened = RUNTIME.spawn(PostgresEngine::open(config.clone(), options)).await.unwrap();
