@@ -22,5 +22,5 @@ statements! {
     ledger_head, ledger_insert, ledger_select, meta_update, queue_bury, queue_forget, queue_insert,
     queue_update, receipt_put, receipt_retire, receipt_select, result_put, result_select, results_delete,
     retention_delete, retention_put, set_delete, set_put, setting_put, setting_select, spec_insert, spec_update, spec_select,
-    specs_delete, sealed_insert, sealed_select, sealed_delete, sealed_places, filter_put, sealing_put, timer_delete, timer_put, timer_scan, evidence_select,
+    specs_delete, timers_delete_job, groups_delete_queue, sealed_insert, sealed_select, sealed_delete, sealed_places, filter_put, sealing_put, timer_delete, timer_put, timer_scan, evidence_select,
 }

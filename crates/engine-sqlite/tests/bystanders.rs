@@ -8,6 +8,7 @@ use onefold_core::{
     Clock, End, Engine, EngineError, FreeOn, Group, JobId, LeaseParams, LeasedJob, NewJob, State,
 };
 use onefold_engine_sqlite::SqliteEngine;
+use onefold_engine_sqlite::inspect::Inspector;
 
 fn in_group(name: &str) -> NewJob {
     let mut job = NewJob::default();
@@ -364,4 +365,28 @@ async fn a_damaged_hash_frees_no_key_over_a_restart() {
     let engine = open(dir.path(), &clock);
     assert!(matches!(engine.add(kit::jobs(vec![keyed("a")])).await, Err(EngineError::Corrupt(_))));
     assert!(engine.add(kit::jobs(vec![keyed("b")])).await.unwrap().remove(0).unwrap().duplicate);
+}
+
+/// A queue with damaged jobs can be deleted, by force, and leaves nothing behind.
+#[tokio::test]
+async fn a_queue_with_damaged_jobs_can_be_deleted() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), GatedClock::new());
+    let engine = open(dir.path(), &clock);
+    let ready = add(&engine, keyed("a")).await;
+    let delayed = add(&engine, after(secs(5))).await;
+    let grouped = add(&engine, in_group("g")).await;
+    let behind = add(&engine, in_group("g")).await;
+    for id in [ready, delayed, grouped] {
+        damage(dir.path(), id);
+    }
+    let deleted = engine.delete_queue(queue("q"), true).await.unwrap().unwrap();
+    assert_eq!(deleted.jobs, 4);
+    assert_eq!(engine.get(behind).await.unwrap(), None);
+    clock.advance(secs(5));
+    assert_eq!(engine.tick().await.unwrap().due, 0);
+    drop(engine);
+    let checked = Inspector::open(dir.path()).unwrap().check(clock.now(), &mut |_| {}).unwrap();
+    assert_eq!(checked.findings, Default::default());
+    let engine = open(dir.path(), &clock);
+    assert!(!engine.add(kit::jobs(vec![keyed("a")])).await.unwrap().remove(0).unwrap().duplicate);
 }

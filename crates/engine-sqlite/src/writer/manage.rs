@@ -113,7 +113,7 @@ impl Store<'_> {
         while let Some(chunk) = self.chunk(queue, after)? {
             after = chunk.last;
             for (seq, state) in chunk.jobs {
-                if !filter.states.contains(&state) {
+                if !state.is_some_and(|state| filter.states.contains(&state)) {
                     continue;
                 }
                 if done.redriven + done.refused.len() as u64 >= u64::from(params.limit) {
@@ -307,19 +307,32 @@ impl Store<'_> {
         while let Some(chunk) = self.chunk(id, after)? {
             after = chunk.last;
             for (seq, _) in chunk.jobs {
-                self.delete_any(seq)?;
+                self.delete_any(id, seq)?;
                 jobs += 1;
             }
         }
         self.drop_keys_of(id)?;
+        self.stmts.groups_delete_queue.execute([id])?;
         self.emit(EventKind::QueueDeleted, id, None);
         self.stmts.queue_bury.execute((id, self.now.as_unix_ms()))?;
         self.mem.put_queue(id, None);
         Ok(Ok(DeletedQueue { jobs }))
     }
 
-    /// Deletes a job in whatever state, with its queue.
-    fn delete_any(&mut self, seq: u64) -> StoreResult<()> {
+    /// Deletes a job in whatever state, with its queue; also one that cannot be read.
+    fn delete_any(&mut self, queue: QueueId, seq: u64) -> StoreResult<()> {
+        match self.delete_readable(seq) {
+            Err(error) if error.is_damage() => {
+                tracing::warn!(seq, %error, "a damaged job is deleted with its queue");
+                self.mem.remove_everywhere(queue, seq);
+                self.stmts.timers_delete_job.execute([seq as i64])?;
+                self.delete_rows(seq, seq)
+            }
+            deleted => deleted,
+        }
+    }
+
+    fn delete_readable(&mut self, seq: u64) -> StoreResult<()> {
         let Some(mut entry) = self.take(seq)? else { return Ok(()) };
         if !entry.job.state.is_finished() {
             let _ =
@@ -351,7 +364,8 @@ impl Store<'_> {
             rows_read += 1;
             chunk.last = row.get::<_, i64>(0)? as u64;
             if row.get::<_, i64>(1)? == queue {
-                chunk.jobs.push((chunk.last, rows::state_of(row.get(2)?)?));
+                // Not verified: a state that is none means damage, told to who needs the job.
+                chunk.jobs.push((chunk.last, rows::state_of(row.get(2)?).ok()));
             }
         }
         Ok((rows_read > 0).then_some(chunk))
@@ -400,6 +414,6 @@ impl Store<'_> {
 }
 
 struct Chunk {
-    jobs: Vec<(u64, State)>,
+    jobs: Vec<(u64, Option<State>)>,
     last: u64,
 }

@@ -207,6 +207,17 @@ impl Memory {
         self.deadlines.first().copied()
     }
 
+    /// Takes a job out of whatever it may stand in, when its row does not say where.
+    pub(crate) fn remove_everywhere(&mut self, queue: QueueId, seq: u64) {
+        let of_queue = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
+        let ready: Vec<SetName> = self.sets.range(of_queue).map(|(name, _)| *name).collect();
+        ready.into_iter().chain([SetName::Running]).for_each(|name| self.remove(name, seq));
+        let timer = self.timers.iter().find(|(_, other)| *other == seq).copied();
+        let deadline = self.deadlines.iter().find(|(_, other)| *other == seq).copied();
+        timer.into_iter().for_each(|(at, seq)| self.remove_timer(at, seq));
+        deadline.into_iter().for_each(|(at, seq)| self.remove_deadline(at, seq));
+    }
+
     // Keys.
 
     pub(crate) fn load_key(&mut self, hash: KeyHash, lid: u64) {

@@ -1,0 +1,1 @@
+DELETE FROM onefold_groups WHERE queue = ?1

@@ -1,0 +1,1 @@
+DELETE FROM onefold_timers WHERE seq = ?1
