@@ -403,6 +403,7 @@ impl Engine for PostgresEngine {
                 work.rows(sql::NODE_GONE, params![name.clone()]).await.map(drop)
             });
             node.local.close();
+            node.pool.idle_again().await;
             node.pool.close();
             match gone {
                 Ok(()) | Err(EngineError::Closed) => Ok(()),

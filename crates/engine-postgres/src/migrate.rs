@@ -46,7 +46,7 @@ impl From<tokio_postgres::Error> for OpenError {
 pub(crate) async fn client(config: &PostgresConfig, runtime: &Handle) -> Result<Client, OpenError> {
     let client = connect(&config.server, config.connect_within, runtime).await?;
     let row = client
-        .query_typed("SELECT current_setting('server_version_num')::int, pg_is_in_recovery()", &[])
+        .query_typed("SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding')", &[])
         .await?;
     let Some(row) = row.first() else { return Err(OpenError::Failed("the server says nothing".into())) };
     let version: i32 = row.try_get(0)?;
@@ -55,6 +55,10 @@ pub(crate) async fn client(config: &PostgresConfig, runtime: &Handle) -> Result<
     }
     if row.try_get(1)? {
         return Err(OpenError::ReadOnly("the server is a standby".into()));
+    }
+    let encoding: String = row.try_get(2)?;
+    if encoding != "UTF8" {
+        return Err(OpenError::Encoding(encoding));
     }
     Ok(client)
 }

@@ -178,15 +178,19 @@ impl Node {
 
     /// Makes tokens larger than whatever an earlier life of the server may have handed out (I4).
     pub(crate) async fn raise_tokens(&self) -> EngineResult<()> {
-        let raise = self.once(None, &|work, _| {
-            Box::pin(async move { ops::lease::raise_tokens(work).await.map(Verdict::Commit) })
-        });
-        match raise.await {
-            Ok(()) => Ok(()),
-            // The caller tries again.
-            Err(Fault::Again(_) | Fault::Locked | Fault::NewServer) => Ok(()),
-            Err(Fault::Engine(error)) => Err(error),
+        for _ in 0..TRIES {
+            let raise = self.once(None, &|work, _| {
+                Box::pin(async move { ops::lease::raise_tokens(work).await.map(Verdict::Commit) })
+            });
+            match raise.await {
+                Ok(()) => return Ok(()),
+                Err(Fault::Again(why)) => tracing::debug!(why, "tokens are to be raised again"),
+                Err(Fault::Locked | Fault::NewServer) => {}
+                Err(Fault::Engine(error)) => return Err(error),
+            }
+            tokio::time::sleep(FIRST_WAIT).await;
         }
+        Err(EngineError::Busy)
     }
 
     /// Gives live leases their full length again.

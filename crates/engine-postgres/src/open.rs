@@ -117,6 +117,11 @@ pub enum OpenError {
         /// Its major version.
         major: i32,
     },
+    /// Texts could not be stored as they are.
+    #[error(
+        "the database is encoded in {0}; use one in UTF8 (CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0)"
+    )]
+    Encoding(String),
     /// An older schema: it is not changed without being asked.
     #[error("the schema is of version {found}, this program needs {needed}; run `onefold migrate`")]
     Older {

@@ -183,6 +183,13 @@ impl Pool {
         Ok(Connection { client, prepared: vec![None; self.statements.len()], begin })
     }
 
+    /// Waits until nothing is lent, but not for ever.
+    pub(crate) async fn idle_again(&self) {
+        let all = u32::try_from(self.options.connections).unwrap_or(u32::MAX);
+        // Whoever takes longer is cut off by the close that follows.
+        let _ = tokio::time::timeout(self.options.lend_within, self.permits.acquire_many(all)).await;
+    }
+
     /// Lends nothing any more and closes what is not lent.
     pub(crate) fn close(&self) {
         self.permits.close();

@@ -171,8 +171,16 @@ async fn what_cannot_be_opened_says_why() {
     let mut elsewhere = config.clone();
     elsewhere.server.dbname("no_database_of_that_name");
     assert!(matches!(try_node(&elsewhere).await, Err(OpenError::NoDatabase(_))));
-    let role = format!("guest_{}", std::process::id());
+    let latin = format!("latin_{}", std::process::id());
     let owner = other(&config).await;
+    owner
+        .batch_execute(&format!("CREATE DATABASE {latin} ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'"))
+        .await
+        .unwrap();
+    let mut other_encoding = config.clone();
+    other_encoding.server.dbname(&latin);
+    assert_eq!(try_node(&other_encoding).await.err(), Some(OpenError::Encoding("LATIN1".to_owned())));
+    let role = format!("guest_{}", std::process::id());
     owner.batch_execute(&format!("CREATE ROLE {role} LOGIN")).await.unwrap();
     let mut guest = config.clone();
     guest.server.user(&role);
@@ -180,4 +188,5 @@ async fn what_cannot_be_opened_says_why() {
     node(&config).await.close().await.unwrap();
     assert!(matches!(try_node(&guest).await, Err(OpenError::Privileges(_))));
     owner.batch_execute(&format!("DROP ROLE {role}")).await.unwrap();
+    owner.batch_execute(&format!("DROP DATABASE {latin} WITH (FORCE)")).await.unwrap();
 }

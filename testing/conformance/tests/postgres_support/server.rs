@@ -17,7 +17,9 @@ const SCRIPT: &str = r#"
 set -e
 bin=$1
 dir=$(mktemp -d "${TMPDIR:-/tmp}/onefold-postgres.XXXXXX")
-trap 'rm -rf "$dir"' EXIT
+server=
+trap 'test -z "$server" || { kill -QUIT $server; wait $server; } 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'exit 1' HUP INT TERM
 "$bin/initdb" -D "$dir/data" -U onefold -A trust -E UTF8 --locale=C --no-sync >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
 "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c fsync=off -c full_page_writes=off \
     -c max_connections=300 -c autovacuum=off -c log_min_messages=error >>"$dir/log" 2>&1 <&- &
@@ -29,8 +31,6 @@ for try in $(seq 600); do
 done
 echo "$dir"
 cat >/dev/null
-kill -QUIT $server
-wait $server || true
 "#;
 
 struct Server {
