@@ -5,6 +5,7 @@
 
 mod engine;
 mod error;
+mod floors;
 mod lanes;
 mod local;
 mod migrate;

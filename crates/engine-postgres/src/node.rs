@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::Time;
 use crate::error::{Fault, Outcome};
+use crate::floors::Floors;
 use crate::local::Local;
 use crate::ops;
 use crate::pool::Pool;
@@ -46,6 +47,7 @@ pub(crate) struct Node {
     hinted: Notify,
     serving: tokio::sync::Mutex<()>,
     polls: [tokio::sync::Mutex<()>; POLL_LOCKS],
+    floors: Arc<Floors>,
 }
 
 /// Tells the compiler that what an operation borrows (`'a`) outlives its use of the work (`'w`).
@@ -98,6 +100,7 @@ impl Node {
             hints,
             hinted: Notify::new(),
             serving,
+            floors: Arc::default(),
             polls: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
         }
     }
@@ -156,11 +159,15 @@ impl Node {
             Time::Database => database_time,
             Time::Clock => self.clock.now(),
         };
-        let mut work = Work::new(tx, now, Arc::clone(&self.entropy));
+        let mut work = Work::new(tx, now, Arc::clone(&self.entropy), Arc::clone(&self.floors));
         match operation(&mut work, PhantomData).await {
             Ok(Verdict::Commit(value)) => {
                 let effects = std::mem::take(&mut work.effects);
-                work.tx.commit().await?;
+                if let Err(fault) = work.tx.commit().await {
+                    self.floors.forget();
+                    return Err(fault);
+                }
+                self.floors.committed(&effects.lines);
                 self.local.committed(&effects, self.clock.as_ref());
                 self.hint(&effects.leasable);
                 Ok(value)
@@ -170,6 +177,8 @@ impl Node {
                 Ok(value)
             }
             Err(fault) => {
+                // Others may have passed by what it had locked.
+                self.floors.forget();
                 work.tx.roll_back().await;
                 Err(fault)
             }
@@ -296,6 +305,7 @@ impl Node {
             if self.local.open().is_err() {
                 return;
             }
+            self.floors.forget();
             self.local.wake_ticks();
             self.hint_all();
             let awaited = self.local.awaited();

@@ -20,6 +20,7 @@ pub(crate) use groups::GroupPlace;
 pub(crate) use holds::{KeyPlace, Space};
 
 use crate::error::{Fault, Outcome, corrupt};
+use crate::floors::{Floors, LineMoves};
 use crate::place::Places;
 use crate::pool::{Params, Transaction};
 use crate::rows::{QueueNumber, job_id, read_attempt_row, read_job, seq_code};
@@ -97,6 +98,8 @@ pub(crate) struct Effects {
     pub(crate) due: Option<Timestamp>,
     /// Attempts that ended.
     pub(crate) outcomes: BTreeMap<AttemptOutcome, u64>,
+    /// What it did to lines.
+    pub(crate) lines: LineMoves,
 }
 
 struct EventRow {
@@ -132,6 +135,7 @@ pub(crate) struct Work {
     pub(crate) now: Timestamp,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) effects: Effects,
+    pub(crate) floors: Arc<Floors>,
     queues: HashMap<QueueNumber, Queue>,
     records: BTreeMap<i64, Record>,
     history: BTreeMap<i64, Vec<Attempt>>,
@@ -149,12 +153,18 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn new(tx: Transaction, now: Timestamp, entropy: Arc<dyn Entropy>) -> Work {
+    pub(crate) fn new(
+        tx: Transaction,
+        now: Timestamp,
+        entropy: Arc<dyn Entropy>,
+        floors: Arc<Floors>,
+    ) -> Work {
         Work {
             tx,
             now,
             entropy,
             effects: Effects::default(),
+            floors,
             queues: HashMap::new(),
             records: BTreeMap::new(),
             history: BTreeMap::new(),

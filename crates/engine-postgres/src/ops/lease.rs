@@ -8,19 +8,20 @@ use onefold_core::{
 };
 
 use crate::error::{Fault, Outcome, corrupt};
+use crate::floors::{LinePlace, START};
 use crate::params;
 use crate::rows::{QueueNumber, fill, read_job, seq_code};
 use crate::sql;
 use crate::work::Work;
 
-/// Before the first of a line.
-const START: (i16, i64) = (i16::MIN, 0);
 /// Looks at a line before a call gives up: each brings jobs, or buries some, or finds some being claimed.
 const LOOKS: usize = 10_000;
 
 /// The line of a queue, as far as this call has looked into it.
 struct Line {
-    from: (i16, i64),
+    from: LinePlace,
+    /// It was looked into from its start, and not from a floor.
+    whole: bool,
     /// Jobs that may be leased, in order.
     found: VecDeque<i64>,
     /// There is nobody behind those.
@@ -103,6 +104,7 @@ pub(crate) async fn lease(work: &mut Work, params: &LeaseParams) -> Outcome<Vec<
         return Ok(Vec::new());
     }
     let chosen = choose(work, params, &queues, &mut lines).await?;
+    note_floors(work, &mut lines);
     let tokens = take_tokens(work, chosen.len()).await?;
     for (seq, token) in chosen.iter().zip(tokens) {
         let done = work.change(*seq, |record, now, _| {
@@ -125,6 +127,21 @@ pub(crate) async fn lease(work: &mut Work, params: &LeaseParams) -> Outcome<Vec<
         give_contents(work, &mut leased, chosen.clone()).await?;
     }
     Ok(chosen.iter().filter_map(|seq| leased.remove(seq)).collect())
+}
+
+/// How far the lines are claimed now, if this is kept: whoever was found and not chosen still stands there.
+fn note_floors(work: &mut Work, lines: &mut BTreeMap<QueueNumber, Line>) {
+    for (queue, line) in lines {
+        if let Some((floor, _)) = work.effects.lines.claimed.get_mut(queue) {
+            *floor = line.from;
+        }
+        for seq in line.found.drain(..) {
+            if let Some(record) = work.record(seq) {
+                let at = (record.job.priority, seq);
+                work.effects.lines.put(*queue, at);
+            }
+        }
+    }
 }
 
 /// The lines of the queues asked for, in the order asked for; unknown queues have none.
@@ -163,7 +180,10 @@ async fn lines(
                 u64::from(limit).saturating_sub(running.cast_unsigned())
             }
         };
-        lines.insert(number, Line { from: START, found: VecDeque::new(), ended: false, room });
+        let (from, lowered) = work.floors.of(number);
+        work.effects.lines.claimed.insert(number, (from, lowered));
+        let whole = from == START;
+        lines.insert(number, Line { from, whole, found: VecDeque::new(), ended: false, room });
     }
     let by_name: BTreeMap<QueueName, QueueNumber> =
         lines.keys().filter_map(|number| Some((work.queue(*number).ok()?.name.clone(), *number))).collect();
@@ -206,6 +226,10 @@ async fn choose(
         };
         let size = work.record(seq).map_or(0, |record| record.payload_bytes);
         if !chosen.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
+            // It stands where it stood.
+            if let Some(line) = queues.get(place).copied().flatten().and_then(|queue| lines.get_mut(&queue)) {
+                line.found.push_front(seq);
+            }
             break;
         }
         bytes += size;
@@ -227,8 +251,12 @@ async fn next_of(
     }
     for _ in 0..LOOKS {
         let Some(seq) = line.found.pop_front() else {
-            if line.ended {
+            if line.ended && line.whole {
                 return Ok(None);
+            }
+            if line.ended {
+                // Others may have put somebody below the floor.
+                (line.from, line.ended, line.whole) = (START, false, true);
             }
             look(work, queue, line, want.min(usize::try_from(line.room).unwrap_or(usize::MAX))).await?;
             continue;
@@ -247,7 +275,7 @@ async fn next_of(
         if grouped {
             // Whoever follows it may stand before those we found.
             work.flush().await?;
-            (line.from, line.ended) = (START, false);
+            (line.from, line.ended, line.whole) = (START, false, true);
             line.found.clear();
         }
     }
@@ -281,10 +309,10 @@ async fn look(work: &mut Work, queue: QueueNumber, line: &mut Line, want: usize)
             Some(group) if leaders.get(group) == Some(&seq) => line.found.push_back(seq),
             // In line by mistake, which the group puts right when this is written.
             Some(group) if locked.contains(group) => work.publish_again(group.clone()),
-            Some(_) => {}
             None if is_available(work, seq) && !grouped => line.found.push_back(seq),
             None if work.record(seq).is_some() && !grouped => work.drop_ready(queue, priority, seq),
-            None => {}
+            // Somebody is at it, who may leave it where it stands.
+            Some(_) | None => work.effects.lines.put(queue, (priority, seq)),
         }
     }
     Ok(())

@@ -167,6 +167,9 @@ impl Work {
                 joined.extend(after.member.map(|(order, phase)| (group, order, seq, phase)));
             }
         }
+        for (queue, priority, seq) in &ready.new {
+            self.effects.lines.put(*queue, (*priority, *seq));
+        }
         if let Some(due) = Timestamp::from_unix_ms(due).filter(|_| due < i64::MAX) {
             self.effects.due = Some(self.effects.due.map_or(due, |earlier| earlier.min(due)));
         }
