@@ -7,7 +7,7 @@ mod kit;
 use std::time::Duration;
 
 use kit::*;
-use onefold_core::{Engine, EngineError, NewJob};
+use onefold_core::{DurationMs, Engine, EngineError, LeaseParams, NewJob, When};
 use onefold_engine_postgres::{Migrated, OpenError, PostgresConfig, SCHEMA_VERSION, migrate};
 
 /// I3: a key in somebody's open transaction delays only callers of that key; they are told to try again, and answered
@@ -189,4 +189,38 @@ async fn what_cannot_be_opened_says_why() {
     assert!(matches!(try_node(&guest).await, Err(OpenError::Privileges(_))));
     owner.batch_execute(&format!("DROP ROLE {role}")).await.unwrap();
     owner.batch_execute(&format!("DROP DATABASE {latin} WITH (FORCE)")).await.unwrap();
+}
+
+/// Bad input: a damaged row is told to whoever asks for it, and keeps nobody from the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_damaged_job_stops_no_batch() {
+    let config = config();
+    let node = node(&config).await;
+    let soon = || NewJob { when: When::After(DurationMs::from_ms(1)), ..NewJob::default() };
+    let now = add(&node, "now", vec![NewJob::default(); 3]).await;
+    let later = add(&node, "later", vec![soon(), soon(), soon()]).await;
+    let running = add(&node, "running", vec![NewJob::default(); 3]).await;
+    let params = LeaseParams { lease: DurationMs::from_ms(100), ..call("running", 9) };
+    assert_eq!(node.lease(params).await.unwrap().len(), 3);
+    let other = other(&config).await;
+    for added in [&now, &later, &running] {
+        let seq = added[0].as_ref().unwrap().id.seq().get().cast_signed();
+        other.execute("UPDATE specs SET payload_form = 99 WHERE seq = $1", &[&seq]).await.unwrap();
+    }
+    let damaged = now[0].as_ref().unwrap().id;
+    assert!(matches!(node.get(damaged).await, Err(EngineError::Corrupt(_))));
+    let leased = lease(&node, "now", 9).await;
+    assert_eq!(leased.len(), 2);
+    let mut both = vec![complete(&leased[0]), complete(&leased[1])];
+    both[0].id = damaged;
+    let together = [node.settle(vec![both.remove(0)]), node.settle(both)];
+    let [of_damaged, of_other] = futures_util::future::join_all(together).await.try_into().unwrap();
+    assert!(matches!(of_damaged, Err(EngineError::Corrupt(_))), "{of_damaged:?}");
+    assert!(of_other.unwrap().iter().all(Result::is_ok));
+    let mut expired = 0;
+    while expired < 2 {
+        expired += node.tick().await.unwrap().expired;
+    }
+    assert_eq!(lease(&node, "later", 9).await.len(), 2);
+    assert_eq!(lease(&node, "running", 9).await.len(), 2);
 }
