@@ -1,7 +1,7 @@
 //! A PostgreSQL for tests: the one of `DATABASE_URL`, or one of our own that lives as long as the
 //! process of the tests and writes to a directory that goes with it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -20,13 +20,13 @@ dir=$(mktemp -d "${TMPDIR:-/tmp}/onefold-postgres.XXXXXX")
 server=
 trap 'test -z "$server" || { kill -QUIT $server; wait $server; } 2>/dev/null; rm -rf "$dir"' EXIT
 trap 'exit 1' HUP INT TERM
-"$bin/initdb" -D "$dir/data" -U onefold -A trust -E UTF8 --locale=C --no-sync >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
+"$bin/initdb" -D "$dir/data" -U onefold -A trust -E UTF8 --locale=C --no-sync >"$dir/log" 2>&1 || { cat "$dir/log"; exit 1; }
 "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c fsync=off -c full_page_writes=off \
     -c max_connections=300 -c autovacuum=off -c log_min_messages=error >>"$dir/log" 2>&1 <&- &
 server=$!
 for try in $(seq 600); do
     if "$bin/pg_isready" -q -h "$dir" -U onefold -d postgres; then break; fi
-    kill -0 $server || { cat "$dir/log" >&2; exit 1; }
+    kill -0 $server || { cat "$dir/log"; exit 1; }
     sleep 0.05
 done
 echo "$dir"
@@ -66,12 +66,17 @@ fn start() -> Server {
         command.args(["-u", "postgres", "--", "sh"]);
     }
     command.args(["-c", SCRIPT, "sh"]).arg(&bin).current_dir("/");
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect(MISSING);
-    let mut directory = String::new();
-    let stdout = child.stdout.take().expect("its output is piped");
-    BufReader::new(stdout).read_line(&mut directory).expect("it says where it listens");
-    let directory = Path::new(directory.trim());
-    assert!(directory.is_absolute(), "PostgreSQL did not start; {MISSING}");
+    // It ends a moment after us, and must not hold what waits for the end of our output.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect(MISSING);
+    let mut stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
+    let mut said = String::new();
+    stdout.read_line(&mut said).expect("it says where it listens");
+    if !Path::new(said.trim()).is_absolute() {
+        stdout.read_to_string(&mut said).expect("it says why it ends");
+        panic!("PostgreSQL did not start: {said}; {MISSING}");
+    }
+    let directory = Path::new(said.trim());
     let mut config = Config::new();
     config.host_path(directory).user("onefold").dbname("postgres");
     Server { config, ours: Some(child) }
