@@ -22,12 +22,14 @@ use crate::pool::{Pool, PoolOptions};
 use crate::serving::{begin_to_serve, lease_or_park, one_tick};
 use crate::{OpenError, Options, PostgresConfig, SCHEMA_VERSION, migrate, ops, params, sql};
 
-/// Transactions of adds, and as many of settles, that a node runs at a time.
+/// Transactions of adds, and as many of leases and of settles, that a node runs at a time.
 const LANES: usize = 3;
 /// How long calls that go together wait for a row somebody holds, before each waits for itself.
 const WAIT_TOGETHER: Duration = Duration::from_millis(50);
 /// Jobs of one of them at the most.
 const FULL: usize = 1_000;
+/// Jobs asked for by the leases of one transaction at the most.
+const FULL_OF_LEASES: usize = 200;
 /// Payload bytes that weigh as much as a job.
 const BYTES_LIKE_A_JOB: usize = 4 * 1024;
 
@@ -38,12 +40,16 @@ static NODES: AtomicU64 = AtomicU64::new(0);
 pub struct PostgresEngine {
     node: Arc<Node>,
     adds: Arc<Lanes<Add>>,
+    leases: Arc<Lanes<Lease>>,
     settles: Arc<Lanes<Settle>>,
     loops: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// A call of [`Engine::add`] that may go with others.
 struct Add(AddParams);
+
+/// A call of [`Engine::lease`].
+pub(crate) struct Lease(pub(crate) LeaseParams);
 
 /// A call of [`Engine::settle`].
 struct Settle(Vec<SettleOp>);
@@ -54,6 +60,14 @@ impl Call for Add {
     fn weight(&self) -> usize {
         let bytes: usize = self.0.jobs.iter().map(|job| job.spec.payload.len()).sum();
         self.0.jobs.len() + bytes / BYTES_LIKE_A_JOB
+    }
+}
+
+impl Call for Lease {
+    type Answer = Vec<LeasedJob>;
+
+    fn weight(&self) -> usize {
+        self.0.max as usize
     }
 }
 
@@ -109,7 +123,7 @@ impl PostgresEngine {
             runtime.spawn(Arc::clone(&node).serve()),
             runtime.spawn(Arc::clone(&node).look_around(options.look_around)),
         ];
-        let (adding, settling) = (Arc::clone(&node), Arc::clone(&node));
+        let (adding, leasing, settling) = (Arc::clone(&node), Arc::clone(&node), Arc::clone(&node));
         let adds = Lanes::new(
             LANES,
             FULL,
@@ -120,6 +134,18 @@ impl PostgresEngine {
                     let calls: &Vec<&AddParams> = &calls.iter().map(|call| &call.0).collect();
                     let wait = (calls.len() > 1).then_some(WAIT_TOGETHER);
                     commit!(node, within wait, |work| ops::add::add(work, calls))
+                })
+            }),
+        );
+        let leases = Lanes::new(
+            LANES,
+            FULL_OF_LEASES,
+            runtime.clone(),
+            Arc::new(move |calls: Arc<Vec<Lease>>| {
+                let node = Arc::clone(&leasing);
+                Box::pin(async move {
+                    let calls: Vec<&LeaseParams> = calls.iter().map(|call| &call.0).collect();
+                    node.lease_now(&calls).await
                 })
             }),
         );
@@ -136,7 +162,7 @@ impl PostgresEngine {
                 })
             }),
         );
-        Ok(PostgresEngine { node, adds, settles, loops: Mutex::new(loops) })
+        Ok(PostgresEngine { node, adds, leases, settles, loops: Mutex::new(loops) })
     }
 
     /// Stops at once and without a goodbye, as the end of the process would: for tests.
@@ -195,7 +221,7 @@ impl Engine for PostgresEngine {
     }
 
     fn lease(&self, params: LeaseParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>> {
-        let node = Arc::clone(&self.node);
+        let (node, leases) = (Arc::clone(&self.node), Arc::clone(&self.leases));
         let give_back = Arc::clone(&self.node);
         let (answer, promised) = promise_or_return(move |unclaimed: Vec<LeasedJob>| {
             let runtime = give_back.runtime.clone();
@@ -203,7 +229,7 @@ impl Engine for PostgresEngine {
         });
         let (failed, failure) = promise();
         self.node.runtime.spawn(async move {
-            if let Err(error) = lease_or_park(&node, params, answer).await {
+            if let Err(error) = lease_or_park(&node, &leases, params, answer).await {
                 let _ = failed.resolve(error);
             }
         });

@@ -27,6 +27,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(2);
 /// No wait is longer.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
+/// Parked calls served by one transaction.
+const SERVED_TOGETHER: usize = 64;
 /// Locks that keep calls with the same poll id apart.
 const POLL_LOCKS: usize = 64;
 
@@ -240,11 +242,9 @@ impl Node {
         self.hinted.notify_one();
     }
 
-    pub(crate) async fn lease_now(&self, params: &LeaseParams) -> EngineResult<Vec<LeasedJob>> {
-        self.transact(|work, _| {
-            Box::pin(async move { ops::lease::lease(work, params).await.map(Verdict::Commit) })
-        })
-        .await
+    /// Leases for several calls at once.
+    pub(crate) async fn lease_now(&self, calls: &[&LeaseParams]) -> EngineResult<Vec<Vec<LeasedJob>>> {
+        commit!(self, |work| ops::lease::lease(work, calls))
     }
 
     /// Gives back jobs that were leased for a call that is gone, at no cost.
@@ -281,19 +281,24 @@ impl Node {
             let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
             hints.replace(BTreeSet::new())
         };
-        for (number, params) in self.local.to_serve(hints.as_ref()) {
-            if !self.local.waits(number) {
-                continue;
-            }
-            match self.lease_now(&params).await {
-                Ok(leased) if leased.is_empty() => {}
-                Ok(leased) => {
-                    if let Err(unwanted) = self.local.give(number, leased) {
-                        self.release(unwanted).await;
-                    }
-                }
+        let waiting = self.local.to_serve(hints.as_ref());
+        for calls in waiting.chunks(SERVED_TOGETHER) {
+            let calls: Vec<_> = calls.iter().filter(|(number, _)| self.local.waits(*number)).collect();
+            let params: Vec<&LeaseParams> = calls.iter().map(|(_, params)| params).collect();
+            let leased = match self.lease_now(&params).await {
+                Ok(leased) => leased,
                 Err(EngineError::Closed) => return,
-                Err(error) => tracing::warn!(%error, "a parked call could not be served"),
+                Err(error) => {
+                    tracing::warn!(%error, "parked calls could not be served");
+                    continue;
+                }
+            };
+            for ((number, _), leased) in
+                calls.into_iter().zip(leased).filter(|(_, leased)| !leased.is_empty())
+            {
+                if let Err(unwanted) = self.local.give(*number, leased) {
+                    self.release(unwanted).await;
+                }
             }
         }
     }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use onefold_core::promise::Resolver;
-use onefold_core::{DurationMs, EngineResult, LeaseParams, LeasedJob, Ticked, limits};
+use onefold_core::{DurationMs, EngineError, EngineResult, LeaseParams, LeasedJob, Ticked, limits};
 
+use crate::engine::Lease;
+use crate::lanes::Lanes;
 use crate::local::{Parked, Reading};
 use crate::node::{Node, Verdict, commit};
 use crate::ops::tick;
@@ -79,6 +81,7 @@ pub(crate) async fn one_tick(node: &Arc<Node>) -> EngineResult<Ticked> {
 /// Leases now, or parks the call.
 pub(crate) async fn lease_or_park(
     node: &Arc<Node>,
+    leases: &Arc<Lanes<Lease>>,
     params: LeaseParams,
     answer: Resolver<Vec<LeasedJob>>,
 ) -> EngineResult<()> {
@@ -96,7 +99,10 @@ pub(crate) async fn lease_or_park(
         if let Some(poll) = params.poll {
             node.local.end_parked(poll);
         }
-        leased = node.lease_now(&params).await?;
+        leased = match leases.call(Lease(params.clone())).await {
+            Some(leased) => leased?,
+            None => return Err(EngineError::Closed),
+        };
         if leased.is_empty() && !params.wait.is_zero() {
             let until = node.clock.monotonic().saturating_add(params.wait);
             let queues = params.queues.iter().cloned().collect();

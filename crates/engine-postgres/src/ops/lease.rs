@@ -93,40 +93,56 @@ async fn give_contents(work: &mut Work, jobs: &mut BTreeMap<i64, LeasedJob>, seq
     Ok(())
 }
 
-/// Leases what there is.
-pub(crate) async fn lease(work: &mut Work, params: &LeaseParams) -> Outcome<Vec<LeasedJob>> {
+/// Leases what there is for several calls, one after the other.
+pub(crate) async fn lease(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Vec<LeasedJob>>> {
     let (here, known) = server(work).await?;
     if here != known {
         return Err(Fault::NewServer);
     }
-    let (queues, mut lines) = lines(work, &params.queues).await?;
-    if lines.values().all(|line| line.room == 0) {
-        return Ok(Vec::new());
+    let names: BTreeSet<&QueueName> = calls.iter().flat_map(|call| &call.queues).collect();
+    let mut claim = Claim { lines: BTreeMap::new(), taken: BTreeSet::new() };
+    let numbers = lines(work, names, &mut claim).await?;
+    if claim.lines.values().all(|line| line.room == 0) {
+        return Ok(vec![Vec::new(); calls.len()]);
     }
-    let chosen = choose(work, params, &queues, &mut lines).await?;
-    note_floors(work, &mut lines);
-    let tokens = take_tokens(work, chosen.len()).await?;
-    for (seq, token) in chosen.iter().zip(tokens) {
-        let done = work.change(*seq, |record, now, _| {
-            let last = record.job.attempt.clone();
-            let (job, policy) = record.split();
-            rules::lease(job, policy, token, params.worker.clone(), params.lease, params.poll, now)?;
-            Work::keep_attempt(record, last);
-            Ok::<_, IllegalTransition>(Some(Event::Leased))
-        })?;
-        done.map_err(|illegal| corrupt(&illegal.to_string()))?;
+    let mut chosen: Vec<Vec<i64>> = Vec::with_capacity(calls.len());
+    for call in calls {
+        let queues: Vec<_> = call.queues.iter().map(|name| numbers.get(name).copied()).collect();
+        chosen.push(choose(work, call, &queues, &mut claim).await?);
+    }
+    note_floors(work, &mut claim.lines);
+    let mut tokens = take_tokens(work, claim.taken.len()).await?.into_iter();
+    for (call, chosen) in calls.iter().zip(&chosen) {
+        for seq in chosen {
+            let token = tokens.next().ok_or_else(|| corrupt("a sequence that gave too little"))?;
+            let done = work.change(*seq, |record, now, _| {
+                let last = record.job.attempt.clone();
+                let (job, policy) = record.split();
+                rules::lease(job, policy, token, call.worker.clone(), call.lease, call.poll, now)?;
+                Work::keep_attempt(record, last);
+                Ok::<_, IllegalTransition>(Some(Event::Leased))
+            })?;
+            done.map_err(|illegal| corrupt(&illegal.to_string()))?;
+        }
     }
     work.flush().await?;
     let mut leased = BTreeMap::new();
-    for seq in &chosen {
+    for seq in &claim.taken {
         let record = work.record(*seq).ok_or_else(|| corrupt("a job that is gone"))?;
         let job = LeasedJob { job: record.job.clone(), spec: record.spec.clone(), checkpoint: None };
         leased.insert(*seq, job);
     }
-    if !chosen.is_empty() {
-        give_contents(work, &mut leased, chosen.clone()).await?;
+    if !claim.taken.is_empty() {
+        give_contents(work, &mut leased, claim.taken.iter().copied().collect()).await?;
     }
-    Ok(chosen.iter().filter_map(|seq| leased.remove(seq)).collect())
+    Ok(chosen.iter().map(|chosen| chosen.iter().filter_map(|seq| leased.remove(seq)).collect()).collect())
+}
+
+/// What the calls of one transaction share.
+struct Claim {
+    lines: BTreeMap<QueueNumber, Line>,
+    /// Jobs that are chosen.
+    taken: BTreeSet<i64>,
 }
 
 /// How far the lines are claimed now, if this is kept: whoever was found and not chosen still stands there.
@@ -144,11 +160,12 @@ fn note_floors(work: &mut Work, lines: &mut BTreeMap<QueueNumber, Line>) {
     }
 }
 
-/// The lines of the queues asked for, in the order asked for; unknown queues have none.
+/// Opens the lines of the queues asked for; unknown ones have none.
 async fn lines(
     work: &mut Work,
-    names: &[QueueName],
-) -> Outcome<(Vec<Option<QueueNumber>>, BTreeMap<QueueNumber, Line>)> {
+    names: BTreeSet<&QueueName>,
+    claim: &mut Claim,
+) -> Outcome<BTreeMap<QueueName, QueueNumber>> {
     let texts: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
     let rows = work.rows(sql::QUEUES_BY_NAME, params![texts]).await?;
     let mut numbers = work.read_queues(&rows)?;
@@ -167,8 +184,8 @@ async fn lines(
         let rows = work.rows(sql::QUEUES_BY_NUMBER, params![limited]).await?;
         work.read_queues(&rows)?;
     }
-    let mut lines = BTreeMap::new();
-    for number in numbers {
+    for number in &numbers {
+        let number = *number;
         let settings = work.queue(number)?.settings.clone();
         let room = match settings.concurrency {
             _ if settings.paused => 0,
@@ -180,14 +197,17 @@ async fn lines(
                 u64::from(limit).saturating_sub(running.cast_unsigned())
             }
         };
-        let (from, lowered) = work.floors.of(number);
+        let (floor, lowered) = work.floors.of(number);
+        // The heads of groups were just put in line, anywhere in it.
+        let from = if work.effects.lines.put.contains_key(&number) { START } else { floor };
         work.effects.lines.claimed.insert(number, (from, lowered));
         let whole = from == START;
-        lines.insert(number, Line { from, whole, found: VecDeque::new(), ended: false, room });
+        claim.lines.insert(number, Line { from, whole, found: VecDeque::new(), ended: false, room });
     }
-    let by_name: BTreeMap<QueueName, QueueNumber> =
-        lines.keys().filter_map(|number| Some((work.queue(*number).ok()?.name.clone(), *number))).collect();
-    Ok((names.iter().map(|name| by_name.get(name).copied()).collect(), lines))
+    Ok(numbers
+        .into_iter()
+        .filter_map(|number| Some((work.queue(number).ok()?.name.clone(), number)))
+        .collect())
 }
 
 /// Chooses jobs as the call wants them.
@@ -195,12 +215,14 @@ async fn choose(
     work: &mut Work,
     params: &LeaseParams,
     queues: &[Option<QueueNumber>],
-    lines: &mut BTreeMap<QueueNumber, Line>,
+    claim: &mut Claim,
 ) -> Outcome<Vec<i64>> {
     let max = params.max as usize;
     let mut turn = 0;
     if params.fair && !queues.is_empty() {
-        turn = (high_water(work).await? % queues.len() as u64) as usize;
+        // As if each call before it had taken its tokens already.
+        let next = high_water(work).await? + claim.taken.len() as u64;
+        turn = (next % queues.len() as u64) as usize;
     }
     let (mut chosen, mut bytes, mut empty) = (Vec::new(), 0, BTreeSet::new());
     while chosen.len() < max && empty.len() < queues.len() {
@@ -211,13 +233,8 @@ async fn choose(
         }
         let rest = max - chosen.len();
         let want = if params.fair { rest.div_ceil(queues.len() - empty.len()) } else { rest };
-        let next = match queues
-            .get(place)
-            .copied()
-            .flatten()
-            .and_then(|queue| Some((queue, lines.get_mut(&queue)?)))
-        {
-            Some((queue, line)) => next_of(work, queue, line, want, &chosen).await?,
+        let next = match queues.get(place).copied().flatten() {
+            Some(queue) => next_of(work, queue, want, claim).await?,
             None => None,
         };
         let Some(seq) = next else {
@@ -227,12 +244,16 @@ async fn choose(
         let size = work.record(seq).map_or(0, |record| record.payload_bytes);
         if !chosen.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
             // It stands where it stood.
-            if let Some(line) = queues.get(place).copied().flatten().and_then(|queue| lines.get_mut(&queue)) {
+            if let Some(line) =
+                queues.get(place).copied().flatten().and_then(|queue| claim.lines.get_mut(&queue))
+            {
                 line.found.push_front(seq);
+                line.room += 1;
             }
             break;
         }
         bytes += size;
+        claim.taken.insert(seq);
         chosen.push(seq);
     }
     Ok(chosen)
@@ -242,13 +263,10 @@ async fn choose(
 async fn next_of(
     work: &mut Work,
     queue: QueueNumber,
-    line: &mut Line,
     want: usize,
-    chosen: &[i64],
+    claim: &mut Claim,
 ) -> Outcome<Option<i64>> {
-    if line.room == 0 {
-        return Ok(None);
-    }
+    let Some(line) = claim.lines.get_mut(&queue).filter(|line| line.room > 0) else { return Ok(None) };
     for _ in 0..LOOKS {
         let Some(seq) = line.found.pop_front() else {
             if line.ended && line.whole {
@@ -263,7 +281,7 @@ async fn next_of(
         };
         let record = work.record(seq).ok_or_else(|| corrupt("a job that is gone"))?;
         // It was found before, and the line was looked at again from its start.
-        if record.job.state != State::Available || chosen.contains(&seq) {
+        if record.job.state != State::Available || claim.taken.contains(&seq) {
             continue;
         }
         if !rules::is_expired(&record.job, work.now) {
