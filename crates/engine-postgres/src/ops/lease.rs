@@ -17,6 +17,9 @@ use crate::work::Work;
 /// Looks at a line before a call gives up: each brings jobs, or buries some, or finds some being claimed.
 const LOOKS: usize = 10_000;
 
+/// Jobs looked for beyond what one call asks for.
+const LOOK_AHEAD: usize = 200;
+
 /// The line of a queue, as far as this call has looked into it.
 struct Line {
     from: LinePlace,
@@ -100,13 +103,15 @@ pub(crate) async fn lease(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Ve
         return Err(Fault::NewServer);
     }
     let names: BTreeSet<&QueueName> = calls.iter().flat_map(|call| &call.queues).collect();
-    let mut claim = Claim { lines: BTreeMap::new(), taken: BTreeSet::new() };
+    let asked: usize = calls.iter().map(|call| call.max as usize).sum();
+    let mut claim = Claim { lines: BTreeMap::new(), taken: BTreeSet::new(), ahead: asked };
     let numbers = lines(work, names, &mut claim).await?;
     if claim.lines.values().all(|line| line.room == 0) {
         return Ok(vec![Vec::new(); calls.len()]);
     }
     let mut chosen: Vec<Vec<i64>> = Vec::with_capacity(calls.len());
     for call in calls {
+        claim.ahead -= call.max as usize;
         let queues: Vec<_> = call.queues.iter().map(|name| numbers.get(name).copied()).collect();
         chosen.push(choose(work, call, &queues, &mut claim).await?);
     }
@@ -143,6 +148,8 @@ struct Claim {
     lines: BTreeMap<QueueNumber, Line>,
     /// Jobs that are chosen.
     taken: BTreeSet<i64>,
+    /// Jobs that the calls after the current one ask for.
+    ahead: usize,
 }
 
 /// How far the lines are claimed now, if this is kept: whoever was found and not chosen still stands there.
@@ -276,7 +283,10 @@ async fn next_of(
                 // Others may have put somebody below the floor.
                 (line.from, line.ended, line.whole) = (START, false, true);
             }
-            look(work, queue, line, want.min(usize::try_from(line.room).unwrap_or(usize::MAX))).await?;
+            // What this call leaves is for those after it.
+            let want =
+                (want + claim.ahead.min(LOOK_AHEAD)).min(usize::try_from(line.room).unwrap_or(usize::MAX));
+            look(work, queue, line, want).await?;
             continue;
         };
         let record = work.record(seq).ok_or_else(|| corrupt("a job that is gone"))?;
