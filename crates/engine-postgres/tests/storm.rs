@@ -5,7 +5,7 @@
 mod kit;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kit::*;
@@ -58,8 +58,9 @@ async fn nothing_is_lost_or_done_twice_while_connections_are_cut() {
     let over = Arc::new(AtomicBool::new(false));
     config.server.application_name("somebody else");
     let cutter = other(&config).await;
+    let progress = Arc::new(AtomicUsize::new(0));
     let cutting = tokio::spawn({
-        let over = Arc::clone(&over);
+        let (over, progress) = (Arc::clone(&over), Arc::clone(&progress));
         async move {
             let dice = SeededEntropy::new(7);
             let mut cut = 0;
@@ -67,7 +68,9 @@ async fn nothing_is_lost_or_done_twice_while_connections_are_cut() {
                 let cuts = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                             WHERE application_name = $1 AND state <> 'idle' ORDER BY md5(pid::text || $2) LIMIT 1";
                 cut += cutter.query(cuts, &[&name, &dice.next_u64().to_string()]).await.unwrap().len();
-                for _ in 0..dice.up_to(100) {
+                // The next cut comes after some more was done, however long that takes.
+                let target = progress.load(Ordering::Relaxed) + dice.up_to(20) as usize;
+                while progress.load(Ordering::Relaxed) < target && !over.load(Ordering::Relaxed) {
                     cutter.query("SELECT 1", &[]).await.unwrap();
                 }
             }
@@ -78,12 +81,14 @@ async fn nothing_is_lost_or_done_twice_while_connections_are_cut() {
     let producers: Vec<_> = (0..4)
         .map(|number: usize| {
             let (node, jobs) = (Arc::clone(&nodes[number % 2]), Arc::clone(&jobs));
+            let progress = Arc::clone(&progress);
             tokio::spawn(async move {
                 // Each key by two producers.
                 for key in (number / 2..KEYS).step_by(2) {
                     let key = format!("k{key}");
                     let added = add_surely(&node, &key).await;
                     jobs.lock().unwrap().entry(key).or_default().insert(added.id);
+                    progress.fetch_add(1, Ordering::Relaxed);
                 }
             })
         })
@@ -92,6 +97,7 @@ async fn nothing_is_lost_or_done_twice_while_connections_are_cut() {
     let workers: Vec<_> = (0..4)
         .map(|number: usize| {
             let (node, completed) = (Arc::clone(&nodes[number % 2]), Arc::clone(&completed));
+            let progress = Arc::clone(&progress);
             tokio::spawn(async move {
                 while completed.lock().unwrap().len() < KEYS {
                     // The repeat of a poll whose commit got no answer is given what that holds.
@@ -101,6 +107,7 @@ async fn nothing_is_lost_or_done_twice_while_connections_are_cut() {
                             for job in leased {
                                 if complete_surely(&node, &job).await {
                                     *completed.lock().unwrap().entry(job.job.id).or_default() += 1;
+                                    progress.fetch_add(1, Ordering::Relaxed);
                                 }
                             }
                         }
