@@ -2,12 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use onefold_core::{
     AddParams, Clock, DurationMs, End, Engine, Entropy, Fingerprint, FingerprintInput, JobSpec, Key,
     LeaseParams, LeasedJob, NewJob, Payload, PayloadForm, QueueName, SeededEntropy, SettleAction, SettleOp,
@@ -236,8 +235,8 @@ async fn phase(load: &Load, args: &Args, pace: Pace, name: &str) -> Result<f64, 
         Pace::Window => args.callers,
         Pace::Every(_) => 1,
     };
-    let produce = futures_join((0..producers).map(|_| load.produce(&course, args.batch, pace)));
-    let work = futures_join((0..args.callers).map(|_| load.work(&course, args.batch, pace)));
+    let produce = try_join_all((0..producers).map(|_| load.produce(&course, args.batch, pace)));
+    let work = try_join_all((0..args.callers).map(|_| load.work(&course, args.batch, pace)));
     // Parked calls are ended by ticks, so those go on until the last.
     let roles = async { tokio::join!(stop, produce, work) };
     let (rate, produced, worked) = tokio::select! {
@@ -275,24 +274,6 @@ async fn phase(load: &Load, args: &Args, pace: Pace, name: &str) -> Result<f64, 
         rss_mb()
     );
     Ok(rate)
-}
-
-async fn futures_join<F: Future<Output = Result<(), Problem>>>(
-    all: impl Iterator<Item = F>,
-) -> Result<(), Problem> {
-    let mut all: Vec<Pin<Box<F>>> = all.map(Box::pin).collect();
-    std::future::poll_fn(move |cx| {
-        let mut at = 0;
-        while let Some(next) = all.get_mut(at) {
-            match next.as_mut().poll(cx) {
-                Poll::Ready(Ok(())) => drop(all.swap_remove(at)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => at += 1,
-            }
-        }
-        if all.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
-    })
-    .await
 }
 
 #[allow(clippy::disallowed_methods, reason = "a measurement")]

@@ -7,6 +7,8 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
+use crate::ledger_id::LedgerId;
+
 /// A power of two. Many, so that neither growing nor sealing one is a long stop.
 pub(crate) const SHARDS: u32 = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 14;
@@ -26,13 +28,13 @@ impl KeyHash {
 
     /// As it stands in a ledger row: the place, and a check of it and the row's id, so that opening
     /// can trust the column without reading the row.
-    pub(crate) fn stored(self, lid: u64) -> i64 {
+    pub(crate) fn stored(self, lid: LedgerId) -> i64 {
         let place = self.place();
         (place.0 << CHECK_BITS | place.check(lid)) as i64
     }
 
     /// Whether it was read as it was stored with this row.
-    pub(crate) fn is_of(self, lid: u64) -> bool {
+    pub(crate) fn is_of(self, lid: LedgerId) -> bool {
         self.0 & ((1 << CHECK_BITS) - 1) == self.place().check(lid)
     }
 
@@ -68,10 +70,10 @@ impl Place {
         self.0 as u32
     }
 
-    fn check(self, lid: u64) -> u64 {
+    fn check(self, lid: LedgerId) -> u64 {
         let mut both = [0; 16];
         both[..8].copy_from_slice(&self.0.to_le_bytes());
-        both[8..].copy_from_slice(&lid.to_le_bytes());
+        both[8..].copy_from_slice(&lid.bits().to_le_bytes());
         u64::from(crc32fast::hash(&both)) & ((1 << CHECK_BITS) - 1)
     }
 
@@ -106,12 +108,12 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(place: Place, lid: u64) -> Slot {
-        Slot { tag: place.tag(), lid: [(lid >> 32) as u32, lid as u32] }
+    fn new(place: Place, lid: LedgerId) -> Slot {
+        Slot { tag: place.tag(), lid: [(lid.bits() >> 32) as u32, lid.bits() as u32] }
     }
 
-    fn lid(self) -> u64 {
-        u64::from(self.lid[0]) << 32 | u64::from(self.lid[1])
+    fn lid(self) -> LedgerId {
+        LedgerId::from_bits(u64::from(self.lid[0]) << 32 | u64::from(self.lid[1]))
     }
 
     /// Where the slot stands in its shard; only what the slot itself keeps of the hash.
@@ -222,7 +224,7 @@ impl KeyIndex {
         Some(changed)
     }
 
-    pub(crate) fn insert(&mut self, place: Place, lid: u64) {
+    pub(crate) fn insert(&mut self, place: Place, lid: LedgerId) {
         let slot = Slot::new(place, lid);
         self.with_slots(place.shard(), |slots| {
             slots.insert_unique(Slot::spread(slot.tag), slot, |slot| Slot::spread(slot.tag));
@@ -230,7 +232,7 @@ impl KeyIndex {
         self.len += 1;
     }
 
-    pub(crate) fn remove(&mut self, place: Place, lid: u64) -> bool {
+    pub(crate) fn remove(&mut self, place: Place, lid: LedgerId) -> bool {
         let slot = Slot::new(place, lid);
         let Some(shard) = self.shards.get_mut(place.shard() as usize) else { return false };
         match shard.slots.find_entry(Slot::spread(slot.tag), |other| *other == slot) {
@@ -244,7 +246,7 @@ impl KeyIndex {
     }
 
     /// The ledger ids a key in memory may have.
-    pub(crate) fn find(&self, hash: KeyHash) -> impl Iterator<Item = u64> + '_ {
+    pub(crate) fn find(&self, hash: KeyHash) -> impl Iterator<Item = LedgerId> + '_ {
         let tag = hash.place().tag();
         self.shard(hash.place())
             .into_iter()
@@ -261,7 +263,7 @@ impl KeyIndex {
     }
 
     /// The keys of a shard, in order.
-    pub(crate) fn members(&self, shard: u32) -> Vec<(Place, u64)> {
+    pub(crate) fn members(&self, shard: u32) -> Vec<(Place, LedgerId)> {
         let slots = self.shards.get(shard as usize).map(|shard| &shard.slots);
         let mut members: Vec<_> =
             slots.into_iter().flatten().map(|slot| (Place::new(shard, slot.tag), slot.lid())).collect();
@@ -294,16 +296,17 @@ mod tests {
         let hasher = KeyHasher::new(b"0123456789abcdef");
         let mut index = KeyIndex::new();
         let hash = |n: u64| hasher.hash(0, 1, &format!("key-{n}"));
+        let lid = |n: u64| LedgerId::from_bits(n << 40 | n);
         for n in 0..50_000 {
-            index.insert(hash(n).place(), n << 40 | n);
+            index.insert(hash(n).place(), lid(n));
         }
         for n in 0..50_000 {
-            assert!(index.find(hash(n)).any(|lid| lid == n << 40 | n), "{n}");
+            assert!(index.find(hash(n)).any(|found| found == lid(n)), "{n}");
         }
         assert!((0..50_000).map(|n| index.find(hash(n)).count()).sum::<usize>() < 50_100);
         for n in 0..50_000 {
-            assert!(index.remove(hash(n).place(), n << 40 | n));
-            assert!(!index.remove(hash(n).place(), n << 40 | n));
+            assert!(index.remove(hash(n).place(), lid(n)));
+            assert!(!index.remove(hash(n).place(), lid(n)));
         }
         assert_eq!(index.len(), 0);
         (0..SHARDS).for_each(|shard| index.shrink(shard));

@@ -9,6 +9,7 @@ mod error;
 mod events;
 pub mod inspect;
 mod key_index;
+mod ledger_id;
 mod open;
 mod reader;
 mod rows;

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::error::{StoreError, StoreResult};
 use crate::key_index::{Filter, KeyHash, KeyHasher};
+use crate::ledger_id::LedgerId;
 use crate::shared::{QueueSeen, Shared};
 use crate::statements::Statements;
 use crate::writer::ledger::LEDGER_CLASSES;
@@ -320,10 +321,10 @@ fn load_keys(conn: &Connection, mem: &mut Memory, hasher: &KeyHasher) -> StoreRe
     let sealing = mem.sealing().clone();
     let mut entries = conn.prepare(include_str!("../sql/ledger_scan.sql"))?;
     for class in 0..LEDGER_CLASSES {
-        let (first, last) = (u64::from(class) << 48, (u64::from(class) << 48) | ((1 << 48) - 1));
-        let mut found = entries.query((first as i64 + sealing.first_in_memory(class) as i64, last as i64))?;
+        let first = LedgerId::new(class, sealing.first_in_memory(class));
+        let mut found = entries.query((first.stored(), LedgerId::last_of(class).stored()))?;
         while let Some(row) = found.next()? {
-            let (lid, hash) = (row.get::<_, i64>(0)? as u64, KeyHash::from_stored(row.get(1)?));
+            let (lid, hash) = (LedgerId::from_stored(row.get(0)?), KeyHash::from_stored(row.get(1)?));
             if !hash.is_of(lid) {
                 load_damaged_key(conn, mem, hasher, lid)?;
             }
@@ -337,13 +338,18 @@ fn load_keys(conn: &Connection, mem: &mut Memory, hasher: &KeyHasher) -> StoreRe
 
 /// Finds a ledger entry by its key whose hash is damaged, so that the key is still held: adding it
 /// is refused, since the row does not match its checksum.
-fn load_damaged_key(conn: &Connection, mem: &mut Memory, hasher: &KeyHasher, lid: u64) -> StoreResult<()> {
+fn load_damaged_key(
+    conn: &Connection,
+    mem: &mut Memory,
+    hasher: &KeyHasher,
+    lid: LedgerId,
+) -> StoreResult<()> {
     let (space, queue, key): (i64, i64, String) =
-        conn.query_row(include_str!("../sql/ledger_key.sql"), [lid as i64], |row| {
+        conn.query_row(include_str!("../sql/ledger_key.sql"), [lid.stored()], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?;
     tracing::error!(
-        lid,
+        lid = lid.stored(),
         "an entry of the dedup ledger is damaged: its key is refused; `onefold doctor` tells more"
     );
     mem.load_key(hasher.hash(space as u8, queue, &key), lid);

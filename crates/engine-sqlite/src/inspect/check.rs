@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::{Inspector, StoredQueue, answer};
 use crate::error::{StoreError, StoreResult};
 use crate::key_index::{Filter, KeyHash, Place};
+use crate::ledger_id::LedgerId;
 use crate::rows::{self, LedgerRow};
 use crate::sets::SeqSet;
 use crate::writer::memory::SetName;
@@ -383,7 +384,7 @@ impl SealedKeys<'_> {
         let mut stmt = self.conn.prepare_cached(include_str!("../../sql/sealed_select.sql"))?;
         let mut found = stmt.query([hash.place().stored()])?;
         while let Some(stored) = found.next()? {
-            if stored.get::<_, i64>(0)? as u64 == row.lid {
+            if LedgerId::from_stored(stored.get(0)?) == row.lid {
                 return Ok(true);
             }
         }
@@ -473,7 +474,7 @@ mod tests {
         assert_eq!(findings(dir.path(), now()), []);
         let conn = Connection::open(crate::open::database_path(dir.path())).unwrap();
         let mut second = ledger(&conn);
-        second.lid += 1;
+        second.lid = LedgerId::from_stored(second.lid.stored() + 1);
         second.hold.job = JobId::new(now(), Seq::new(999).unwrap());
         second.write(&mut conn.prepare(include_str!("../../sql/ledger_insert.sql")).unwrap()).unwrap();
         assert_eq!(findings(dir.path(), now()), [Check::Keys]);

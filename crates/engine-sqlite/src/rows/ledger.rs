@@ -5,11 +5,12 @@ use rusqlite::{Row, Statement};
 
 use super::{Checksum, bad, corrupt, fingerprint_of, int, opt_bytes, seq, text, time};
 use crate::error::StoreResult;
+use crate::ledger_id::LedgerId;
 
 /// An entry of the dedup ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LedgerRow {
-    pub(crate) lid: u64,
+    pub(crate) lid: LedgerId,
     pub(crate) space: u8,
     pub(crate) queue: i64,
     pub(crate) key: Key,
@@ -20,7 +21,7 @@ pub(crate) struct LedgerRow {
 impl LedgerRow {
     fn crc(&self, fingerprint: &[u8]) -> i64 {
         let mut sum = Checksum::new();
-        sum.int(Some(self.lid as i64)).int(Some(i64::from(self.space))).int(Some(self.queue));
+        sum.int(Some(self.lid.stored())).int(Some(i64::from(self.space))).int(Some(self.queue));
         sum.bytes(Some(self.key.as_str().as_bytes()));
         sum.int(Some(self.hold.job.seq().get() as i64)).int(Some(self.hold.job.accepted_unix_ms()));
         sum.bytes(Some(fingerprint)).int(Some(self.hold.until.as_unix_ms()));
@@ -30,7 +31,7 @@ impl LedgerRow {
     /// Writes it with `ledger_insert`.
     pub(crate) fn write(&self, stmt: &mut Statement<'_>) -> StoreResult<()> {
         let fingerprint = self.hold.fingerprint.as_bytes();
-        stmt.raw_bind_parameter(1, self.lid as i64)?;
+        stmt.raw_bind_parameter(1, self.lid.stored())?;
         stmt.raw_bind_parameter(2, self.space)?;
         stmt.raw_bind_parameter(3, self.queue)?;
         stmt.raw_bind_parameter(4, self.key.as_str())?;
@@ -55,7 +56,7 @@ impl LedgerRow {
             free_on: FreeOn::from_bits(int(row, 8)? as u8),
         };
         let entry = LedgerRow {
-            lid: int(row, 0)? as u64,
+            lid: LedgerId::from_stored(int(row, 0)?),
             space: int(row, 1)? as u8,
             queue: int(row, 2)?,
             key: Key::new(text(opt_bytes(row, 3)?.unwrap_or_default())?).map_err(|_| bad("key"))?,

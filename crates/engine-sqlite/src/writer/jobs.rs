@@ -3,7 +3,7 @@
 use onefold_core::{JobId, JobSpec, JobView, State};
 
 use super::memory::SetName;
-use super::store::{Entry, Pending, Places, Store, Terms};
+use super::store::{Entry, Places, Store};
 use crate::error::{StoreError, StoreResult};
 use crate::rows;
 
@@ -18,16 +18,7 @@ impl Store<'_> {
         }
         let Some(row) = self.read_job(seq)? else { return Ok(None) };
         let spec = self.read_spec(seq)?;
-        let terms = Terms::of(&spec);
-        let entry = Entry {
-            job: row.job,
-            queue: row.queue,
-            retain: row.retain,
-            terms,
-            spec: Some(spec),
-            pending: Pending::Nothing,
-        };
-        Ok(Some(Box::new(entry)))
+        Ok(Some(Box::new(Entry::read(row, spec))))
     }
 
     /// Reads the jobs from `first` to `last` together. What cannot be read is left to
@@ -54,19 +45,8 @@ impl Store<'_> {
         drop((jobs, specs));
         for (row, spec) in read {
             let seq = row.job.id.seq().get();
-            let terms = Terms::of(&spec);
-            let (queue, retain) = (row.queue, row.retain);
             self.touched.push(seq);
-            self.cache.entry(seq).or_insert_with(|| {
-                Box::new(Entry {
-                    job: row.job,
-                    queue,
-                    retain,
-                    terms,
-                    spec: Some(spec),
-                    pending: Pending::Nothing,
-                })
-            });
+            self.cache.entry(seq).or_insert_with(|| Box::new(Entry::read(row, spec)));
         }
         Ok(())
     }
@@ -82,7 +62,7 @@ impl Store<'_> {
         self.in_turn = None;
     }
 
-    /// Passes over the job whose turn it was when a transaction failed over damaged rows. False:
+    /// Passes over the job whose turn it was when a transaction failed over damaged rows. `None`:
     /// there was none, and who asked has to be told.
     pub(crate) fn set_turn_aside(&mut self) -> Option<u64> {
         self.in_turn.take().filter(|seq| self.mem.set_aside(*seq))

@@ -9,6 +9,7 @@ use super::store::{Entry, Store};
 use super::tick::runs;
 use crate::error::StoreResult;
 use crate::key_index::KeyHash;
+use crate::ledger_id::LedgerId;
 use crate::rows::LedgerRow;
 
 /// Keys of jobs.
@@ -60,8 +61,8 @@ impl Store<'_> {
         Ok(None)
     }
 
-    fn ledger_row(&mut self, lid: u64) -> StoreResult<Option<LedgerRow>> {
-        let mut found = self.stmts.ledger_select.query([lid as i64])?;
+    fn ledger_row(&mut self, lid: LedgerId) -> StoreResult<Option<LedgerRow>> {
+        let mut found = self.stmts.ledger_select.query([lid.stored()])?;
         found.next()?.map(LedgerRow::read).transpose()
     }
 
@@ -74,7 +75,7 @@ impl Store<'_> {
     }
 
     fn drop_entry(&mut self, row: &LedgerRow) -> StoreResult<()> {
-        self.stmts.ledger_delete.execute([row.lid as i64])?;
+        self.stmts.ledger_delete.execute([row.lid.stored()])?;
         self.forget_key(KeyHash::from_stored(row.hash), row.lid)
     }
 
@@ -133,15 +134,18 @@ impl Store<'_> {
             self.mem.ledger_tails.keys().copied().filter(|class| may_look(*class, now)).collect();
         let mut more = false;
         for class in classes {
-            let (first, last) = (u64::from(class) << 48, (u64::from(class) << 48) | ((1 << 48) - 1));
+            let range = (LedgerId::new(class, 0).stored(), LedgerId::last_of(class).stored());
             let mut heads = Vec::new();
-            let mut found = self.stmts.ledger_head.query((first as i64, last as i64, limit))?;
+            let mut found = self.stmts.ledger_head.query((range.0, range.1, limit))?;
             while let Some(row) = found.next()? {
+                let lid = LedgerId::from_stored(row.get(0)?);
                 let row = match LedgerRow::read(row) {
                     Ok(row) => row,
                     // It goes on holding its key, and adding that key is refused.
                     Err(error) => {
-                        tracing::error!(%error, "a damaged entry of the dedup ledger is kept");
+                        if self.damaged_entries.insert(lid) {
+                            tracing::error!(%error, "a damaged entry of the dedup ledger is kept");
+                        }
                         continue;
                     }
                 };
@@ -160,7 +164,7 @@ impl Store<'_> {
     /// Drops entries whose window is over. Those whose job is not finished are entered anew.
     fn drop_over(&mut self, rows: Vec<LedgerRow>) -> StoreResult<()> {
         let unfinished = self.unfinished_holders(&rows)?;
-        for (first, last) in runs(rows.iter().map(|row| row.lid)) {
+        for (first, last) in runs(rows.iter().map(|row| row.lid.bits())) {
             self.stmts.ledger_delete_run.execute((first as i64, last as i64))?;
         }
         for row in rows {

@@ -14,6 +14,7 @@ use super::memory::QueueId;
 use super::store::{Entry, Store};
 use crate::error::StoreResult;
 use crate::key_index::KeyHash;
+use crate::ledger_id::LedgerId;
 use crate::rows;
 
 /// Rows an operation over a whole queue reads at a time.
@@ -348,7 +349,7 @@ impl Store<'_> {
         let mut dropped = Vec::new();
         let mut found = self.stmts.ledger_delete_queue.query([queue])?;
         while let Some(row) = found.next()? {
-            dropped.push((KeyHash::from_stored(row.get(1)?), row.get::<_, i64>(0)? as u64));
+            dropped.push((KeyHash::from_stored(row.get(1)?), LedgerId::from_stored(row.get(0)?)));
         }
         drop(found);
         dropped.into_iter().try_for_each(|(hash, lid)| self.forget_key(hash, lid))

@@ -10,6 +10,7 @@ use onefold_core::{Group, QueueCounts, QueueName, QueueSettings, Timestamp};
 
 use super::seal::Sealing;
 use crate::key_index::{Filter, KeyHash, KeyIndex, Place};
+use crate::ledger_id::LedgerId;
 use crate::sets::{SeqSet, bucket_of};
 
 /// A queue's number in the file.
@@ -59,8 +60,8 @@ enum Undo {
     TimerRemoved(Timestamp, u64),
     DeadlineInserted(Timestamp, u64),
     DeadlineRemoved(Timestamp, u64),
-    KeyInserted(Place, u64),
-    KeyRemoved(Place, u64),
+    KeyInserted(Place, LedgerId),
+    KeyRemoved(Place, LedgerId),
     Sealing(Box<Sealing>),
     Queue(QueueId, Option<Box<Queue>>),
     Retention(u64, Option<Timestamp>),
@@ -220,19 +221,19 @@ impl Memory {
 
     // Keys.
 
-    pub(crate) fn load_key(&mut self, hash: KeyHash, lid: u64) {
-        let tail = self.ledger_tails.entry((lid >> 48) as u16).or_insert(0);
-        *tail = (*tail).max((lid & ((1 << 48) - 1)) + 1);
+    pub(crate) fn load_key(&mut self, hash: KeyHash, lid: LedgerId) {
+        let tail = self.ledger_tails.entry(lid.class()).or_insert(0);
+        *tail = (*tail).max(lid.counter() + 1);
         self.keys.insert(hash.place(), lid);
     }
 
-    pub(crate) fn insert_key(&mut self, hash: KeyHash, lid: u64) {
+    pub(crate) fn insert_key(&mut self, hash: KeyHash, lid: LedgerId) {
         self.keys.insert(hash.place(), lid);
         self.undo.push(Undo::KeyInserted(hash.place(), lid));
     }
 
     /// Whether the key was in memory.
-    pub(crate) fn remove_key(&mut self, place: Place, lid: u64) -> bool {
+    pub(crate) fn remove_key(&mut self, place: Place, lid: LedgerId) -> bool {
         let removed = self.keys.remove(place, lid);
         if removed {
             self.undo.push(Undo::KeyRemoved(place, lid));
@@ -273,9 +274,9 @@ impl Memory {
     }
 
     /// Where the next ledger entry with this window goes.
-    pub(crate) fn next_lid(&mut self, class: u16) -> u64 {
+    pub(crate) fn next_lid(&mut self, class: u16) -> LedgerId {
         let tail = self.ledger_tails.entry(class).or_insert(0);
-        let lid = u64::from(class) << 48 | *tail;
+        let lid = LedgerId::new(class, *tail);
         // Not undone: a number left out does no harm.
         *tail += 1;
         lid

@@ -130,12 +130,10 @@ impl<'c> Writer<'c> {
             return group.into_iter().for_each(|command| command.fail(error.clone()));
         }
         self.disk.look();
-        let refused = if self.disk.is_full() { Some(EngineError::DiskFull) } else { None };
-        let (refused_now, group): (Vec<_>, Vec<_>) =
-            group.into_iter().partition(|command| refused.is_some() && command.needs_space());
-        for command in refused_now {
-            command.fail(EngineError::DiskFull);
-        }
+        let full = self.disk.is_full();
+        let (refused, group): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|command| full && command.needs_space());
+        refused.into_iter().for_each(|command| command.fail(EngineError::DiskFull));
         if group.is_empty() {
             return;
         }
@@ -155,14 +153,13 @@ impl<'c> Writer<'c> {
                 Err(error) => error,
             };
             tries += 1;
-            match if error.is_damage() { self.store.set_turn_aside() } else { None } {
-                Some(seq) => tracing::error!(
-                    %error, seq,
-                    "a job's rows are damaged: it is passed over until the store is opened again; \
-                     `onefold doctor` tells more"
-                ),
-                None => return Err(error),
-            }
+            let aside = if error.is_damage() { self.store.set_turn_aside() } else { None };
+            let Some(seq) = aside else { return Err(error) };
+            tracing::error!(
+                %error, seq,
+                "a job's rows are damaged: it is passed over until the store is opened again; \
+                 `onefold doctor` tells more"
+            );
             if tries == SET_ASIDE_MAX {
                 return Err(error);
             }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::store::Store;
 use crate::error::{StoreError, StoreResult};
 use crate::key_index::{Filter, KeyHash, Place, SHARDS};
+use crate::ledger_id::LedgerId;
 
 /// Keys one commit seals, the last shard aside.
 const SEALED_PER_COMMIT: usize = 512;
@@ -18,9 +19,10 @@ const SEALED_PER_COMMIT: usize = 512;
 pub(crate) struct Sealing {
     /// Shards the latest pass has done.
     pub(crate) shards_done: u32,
-    /// By expiry class: ledger ids below are sealed by the latest pass, in the shards it has done.
+    /// By expiry class: entries below this counter are sealed by the latest pass, in the shards it
+    /// has done.
     pub(crate) tails: BTreeMap<u16, u64>,
-    /// By expiry class: ledger ids below were sealed by passes before it, in all shards.
+    /// By expiry class: entries below this counter were sealed by passes before it, in all shards.
     pub(crate) before: BTreeMap<u16, u64>,
     /// Keys in the table.
     pub(crate) keys: u64,
@@ -43,22 +45,16 @@ impl Sealing {
         self.shards_done = 0;
     }
 
-    /// The first ledger id of a class that may still be in memory.
+    /// The first counter of a class whose entry may still be in memory.
     pub(crate) fn first_in_memory(&self, class: u16) -> u64 {
         let tails = if self.is_under_way() { &self.before } else { &self.tails };
         tails.get(&class).copied().unwrap_or(0)
     }
 
-    /// The first ledger id of a class that was never given to an entry, as far as is known here.
-    pub(crate) fn tail(&self, class: u16) -> u64 {
-        self.tails.get(&class).copied().unwrap_or(0)
-    }
-
     /// Whether a ledger entry is in the table instead of in memory.
-    pub(crate) fn is_sealed(&self, lid: u64, hash: KeyHash) -> bool {
-        let (class, counter) = ((lid >> 48) as u16, lid & ((1 << 48) - 1));
-        let below = |tails: &BTreeMap<u16, u64>| tails.get(&class).is_some_and(|tail| counter < *tail);
-        below(&self.before) || below(&self.tails) && hash.place().shard() < self.shards_done
+    pub(crate) fn is_sealed(&self, lid: LedgerId, hash: KeyHash) -> bool {
+        let shard_is_done = hash.place().shard() < self.shards_done;
+        is_below(lid, &self.before) || is_below(lid, &self.tails) && shard_is_done
     }
 
     pub(crate) fn read(stored: &str) -> StoreResult<Sealing> {
@@ -72,24 +68,29 @@ impl Sealing {
     }
 }
 
+fn is_below(lid: LedgerId, tails: &BTreeMap<u16, u64>) -> bool {
+    tails.get(&lid.class()).is_some_and(|tail| lid.counter() < *tail)
+}
+
 impl Store<'_> {
     /// The ledger ids a key may have.
-    pub(super) fn candidates(&mut self, hash: KeyHash) -> StoreResult<Vec<u64>> {
-        let mut lids: Vec<u64> = self.mem.keys().find(hash).collect();
+    pub(super) fn candidates(&mut self, hash: KeyHash) -> StoreResult<Vec<LedgerId>> {
+        let mut lids: Vec<LedgerId> = self.mem.keys().find(hash).collect();
         if self.mem.keys().may_be_sealed(hash.place()) {
             let mut found = self.stmts.sealed_select.query([hash.place().stored()])?;
             while let Some(row) = found.next()? {
-                lids.push(row.get::<_, i64>(0)? as u64);
+                lids.push(LedgerId::from_stored(row.get(0)?));
             }
         }
         Ok(lids)
     }
 
     /// Takes an entry that was dropped from the ledger out of the index.
-    pub(super) fn forget_key(&mut self, hash: KeyHash, lid: u64) -> StoreResult<()> {
+    pub(super) fn forget_key(&mut self, hash: KeyHash, lid: LedgerId) -> StoreResult<()> {
         if !self.mem.remove_key(hash.place(), lid) {
-            let deleted = self.stmts.sealed_delete.execute((hash.place().stored(), lid as i64))?;
-            self.mem.sealing_mut().keys -= deleted as u64;
+            let deleted = self.stmts.sealed_delete.execute((hash.place().stored(), lid.stored()))?;
+            let sealing = self.mem.sealing_mut();
+            sealing.keys = sealing.keys.saturating_sub(deleted as u64);
         }
         Ok(())
     }
@@ -122,12 +123,9 @@ impl Store<'_> {
     fn seal_shard(&mut self) -> StoreResult<usize> {
         let shard = self.mem.sealing().shards_done;
         let mut members = self.mem.keys().members(shard);
-        members.retain(|(_, lid)| {
-            let (class, counter) = ((lid >> 48) as u16, lid & ((1 << 48) - 1));
-            counter < self.mem.sealing().tail(class)
-        });
+        members.retain(|(_, lid)| is_below(*lid, &self.mem.sealing().tails));
         for (place, lid) in &members {
-            self.stmts.sealed_insert.execute((place.stored(), *lid as i64))?;
+            self.stmts.sealed_insert.execute((place.stored(), lid.stored()))?;
             self.mem.remove_key(*place, *lid);
         }
         self.mem.shrink_keys(shard);

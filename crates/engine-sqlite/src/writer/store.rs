@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use onefold_core::{
     Backoff, DurationMs, Entropy, Event, EventKind, EvidenceKind, FreeOn, Group, Job, JobSpec, Key,
     Outcome as AttemptOutcome, QueueName, RetryPolicy, Seq, State, Timestamp, TokenSequence, limits,
@@ -14,7 +14,8 @@ use super::memory::{Counters, Memory, Queue, QueueId, SetName};
 use crate::error::{StoreError, StoreResult};
 use crate::events::{EventLog, NewEvent};
 use crate::key_index::KeyHasher;
-use crate::rows;
+use crate::ledger_id::LedgerId;
+use crate::rows::{self, JobRow};
 use crate::sets::bucket_of;
 use crate::statements::Statements;
 
@@ -71,6 +72,13 @@ impl Entry {
     pub(crate) fn new(job: Job, queue: QueueId, spec: JobSpec) -> Entry {
         let terms = Terms::of(&spec);
         Entry { job, queue, retain: spec.retain, terms, spec: Some(spec), pending: Pending::Insert }
+    }
+
+    /// As it was stored.
+    pub(super) fn read(row: JobRow, spec: JobSpec) -> Entry {
+        let terms = Terms::of(&spec);
+        let JobRow { job, queue, retain } = row;
+        Entry { job, queue, retain, terms, spec: Some(spec), pending: Pending::Nothing }
     }
 
     pub(crate) fn seq(&self) -> u64 {
@@ -142,6 +150,8 @@ pub(crate) struct Store<'c> {
     /// The job that is looked at because of where it stands, not because somebody named it. If
     /// its rows are damaged, nobody is told, and the others go on without it.
     pub(super) in_turn: Option<u64>,
+    /// Ledger entries that cannot be read: each is told once, not with every tick.
+    pub(super) damaged_entries: HashSet<LedgerId>,
     /// Memory the key index may take.
     pub(super) key_index_bytes: usize,
 }
@@ -177,6 +187,7 @@ impl<'c> Store<'c> {
             shown: Vec::new(),
             stored,
             in_turn: None,
+            damaged_entries: HashSet::new(),
             key_index_bytes,
         }
     }
