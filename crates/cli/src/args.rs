@@ -12,6 +12,7 @@ use crate::demo::{Child, DemoArgs};
 use crate::doctor::DoctorArgs;
 use crate::look::{JobArgs, JobsArgs, QueuesArgs};
 use crate::manage::{CancelArgs, DeleteArgs, QueueArgs, RedriveArgs, RetryArgs};
+use crate::migrate::MigrateArgs;
 use crate::work::WorkArgs;
 
 /// A durable job queue: many deliveries, one effect.
@@ -86,6 +87,9 @@ pub(crate) enum Command {
     /// Put a backup where a server will find it
     #[command(after_help = RESTORE)]
     Restore(RestoreArgs),
+    /// Make the schema of a store in PostgreSQL, or bring it to this version
+    #[command(after_help = MIGRATE)]
+    Migrate(MigrateArgs),
     /// Kill workers and a server in the middle of their work, and see what their customers are charged
     #[command(after_help = DEMO)]
     Demo(DemoArgs),
@@ -102,6 +106,7 @@ Examples:
   onefold serve
   onefold serve --data /var/lib/onefold --listen 127.0.0.1:8000
   ONEFOLD_TOKEN=$(cat token) onefold serve --listen 0.0.0.0:7717
+  ONEFOLD_POSTGRES=postgres://onefold:…@db/jobs onefold serve
 
 Prints one line with its URL once it serves. SIGTERM or SIGINT: hands out no more jobs, answers what
 is in progress and exits with 0; a second signal ends it at once. Leases that are held go on.";
@@ -204,6 +209,14 @@ Examples:
 Stop the server first. The backup is copied, checked and put in place at once. Fencing tokens go on growing,
 because a store that is opened hands out none below unix seconds x 2^20; only if the clock was set back since
 the backup must they be told where to start.";
+
+const MIGRATE: &str = "\
+Examples:
+  onefold migrate --postgres postgres://onefold@db/jobs
+  ONEFOLD_POSTGRES=$(cat url) onefold migrate --postgres-schema queue
+
+Never goes back, and refuses a schema newer than this program. Each version is one transaction, and one program
+at a time applies them. `onefold serve` makes the schema in a database that has none, and never changes one.";
 
 const DEMO: &str = "\
 Examples:

@@ -21,6 +21,10 @@ use crate::time::now;
 /// A server first makes its own copy, which takes as long as it takes.
 const UNTIL_THE_COPY_IS_MADE: std::time::Duration = std::time::Duration::from_secs(3_600);
 
+/// What to do instead of `restore` with a store in PostgreSQL.
+const RESTORED_ELSEWHERE: &str = "restore the database with PostgreSQL's own means, pg_restore or a base backup with its \
+    WAL; tokens grow by themselves when a node opens it";
+
 /// `onefold backup`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BackupArgs {
@@ -145,7 +149,7 @@ struct RestoredJson<'a> {
 }
 
 pub(crate) fn restore(args: RestoreArgs, config: &Config, output: Output) -> Result<(), Failure> {
-    let data = config.data(args.data).map_err(Failure::usage)?;
+    let data = config.directory(args.data, RESTORED_ELSEWHERE).map_err(Failure::usage)?;
     let bar = Bar::new(output);
     let mut progress = |progress: inspect::Progress| bar.set(progress.reading, progress.done, progress.of);
     let restored = inspect::restore(&args.file, &data, args.force, args.token_at_least, now(), &mut progress);

@@ -12,6 +12,7 @@ mod failure;
 mod logging;
 mod look;
 mod manage;
+mod migrate;
 mod output;
 mod progress;
 mod serve;
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(args) => block_on(doctor::doctor(args, &config, output)),
         Command::Backup(args) => block_on(backup::backup(args, &config, output)),
         Command::Restore(args) => backup::restore(args, &config, output),
+        Command::Migrate(args) => block_on(migrate::migrate(args, &config, output)),
         Command::Demo(args) => block_on(demo::demo(args, output)),
         Command::DemoChild { role } => demo::child(role, &config),
         Command::Redrive(args) => block_on(manage::redrive(args, &config, output)),

@@ -1,10 +1,12 @@
 //! `onefold serve`: the engine, its loop and the HTTP API in one process, until a signal.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use onefold_core::{Clock, Engine};
+use onefold_engine_postgres::{Options as PostgresOptions, PostgresEngine};
 use onefold_engine_sqlite::{Options, SqliteEngine};
 use onefold_runtime::{Health, Phase, Runtime, SystemClock, SystemEntropy};
 use onefold_server::ServeError;
@@ -14,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Listen, ServeSettings};
+use crate::config::{Listen, PostgresSettings, ServeSettings, Store};
 use crate::failure::Failure;
 use crate::logging;
 use crate::output::Output;
@@ -23,11 +25,19 @@ use crate::signals::Signals;
 /// Files a server may want to have open: a connection each, and its own.
 const DESCRIPTORS_WANTED: u64 = 16_384;
 
+/// Between two looks for a database that is not there yet.
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+
 /// What is printed once the server serves, as JSON.
 #[derive(Serialize)]
 struct Started<'a> {
     url: &'a str,
-    data: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    postgres: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<&'a str>,
 }
 
 pub(crate) fn run(settings: ServeSettings, output: Output) -> Result<(), Failure> {
@@ -68,7 +78,7 @@ async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
     let mut health = runtime.watch_health();
     let until_it_fails = async {
         let _ = health.wait_for(|health| health.phase != Phase::Starting).await;
-        announce(address, &settings.data, output)?;
+        announce(address, &settings.store, output)?;
         Err(why_it_failed(&mut health).await)
     };
     let outcome = tokio::select! {
@@ -106,7 +116,17 @@ async fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, Failure> {
 }
 
 async fn open(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Engine>, Failure> {
-    let (data, key_index_bytes) = (settings.data.clone(), settings.key_index_memory);
+    match &settings.store {
+        Store::Directory(data) => open_directory(data.clone(), settings.key_index_memory, clock).await,
+        Store::Postgres(postgres) => open_postgres(postgres, clock).await,
+    }
+}
+
+async fn open_directory(
+    data: PathBuf,
+    key_index_bytes: usize,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Engine>, Failure> {
     let opened = tokio::task::spawn_blocking(move || {
         let options = Options::new(clock, Arc::new(SystemEntropy));
         SqliteEngine::open(data, Options { key_index_bytes, ..options })
@@ -118,26 +138,69 @@ async fn open(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Arc<dyn
     }
 }
 
+/// Opens the store, waiting for a database that is not there yet: it may have been started together with us.
+async fn open_postgres(
+    postgres: &PostgresSettings,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Engine>, Failure> {
+    let until = clock.monotonic().saturating_add(postgres.wait);
+    let mut waits = false;
+    loop {
+        let options = PostgresOptions::new(Arc::clone(&clock), Arc::new(SystemEntropy));
+        let error = match PostgresEngine::open(postgres.config.clone(), options).await {
+            Ok(engine) => return Ok(Arc::new(engine)),
+            Err(error) => error,
+        };
+        if !error.may_pass() || clock.monotonic() >= until {
+            return Err(Failure::failed(error));
+        }
+        if !std::mem::replace(&mut waits, true) {
+            tracing::warn!("{error}; waiting up to {} for it (--postgres-wait)", postgres.wait);
+        }
+        tokio::time::sleep(BETWEEN_TRIES).await;
+    }
+}
+
 fn server_config(settings: &ServeSettings) -> Result<onefold_server::Config, Failure> {
     let token = settings.token.as_ref().map(|token| onefold_server::Token::new(token.reveal()));
     let Some(token) = token.map_or(Some(None), |token| token.map(Some)) else {
         return Err(Failure::usage("the token cannot stand in an HTTP header"));
     };
+    let backup_dir = match &settings.store {
+        Store::Directory(data) => Some(data.clone()),
+        Store::Postgres(_) => None,
+    };
     Ok(onefold_server::Config {
         token,
         payload_bytes_max: settings.payload_limit,
-        backup_dir: Some(settings.data.clone()),
+        backup_dir,
         accept: AcceptLimits { drain_timeout: settings.drain_timeout.into(), ..AcceptLimits::default() },
         ..onefold_server::Config::default()
     })
 }
 
-fn announce(address: SocketAddr, data: &Path, output: Output) -> Result<(), Failure> {
+fn announce(address: SocketAddr, store: &Store, output: Output) -> Result<(), Failure> {
     let url = format!("http://{address}");
-    if output.json {
-        return output.json(&Started { url: &url, data });
+    let url = url.as_str();
+    match store {
+        Store::Directory(data) if output.json => {
+            output.json(&Started { url, data: Some(data), postgres: None, schema: None })
+        }
+        Store::Directory(data) => {
+            output.line(format!("onefold serves {url} with the data in {}", data.display()))
+        }
+        Store::Postgres(postgres) if output.json => output.json(&Started {
+            url,
+            data: None,
+            postgres: Some(postgres.config.place()),
+            schema: Some(&postgres.config.schema),
+        }),
+        Store::Postgres(postgres) => output.line(format!(
+            "onefold serves {url} with the data in PostgreSQL {}, schema {}",
+            postgres.config.place(),
+            postgres.config.schema
+        )),
     }
-    output.line(format!("onefold serves {url} with the data in {}", data.display()))
 }
 
 /// Returns once the store can serve no more.

@@ -22,5 +22,5 @@ mod sql;
 mod work;
 
 pub use engine::PostgresEngine;
-pub use migrate::{Migrated, SCHEMA_VERSION, migrate};
+pub use migrate::{Migrated, Migrating, SCHEMA_VERSION, migrate, migrate_told};
 pub use open::{OpenError, Options, PostgresConfig, Time};

@@ -24,6 +24,15 @@ pub struct Migrated {
     pub to: i32,
 }
 
+/// What a migration is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Migrating {
+    /// Another program migrates this schema.
+    Waits,
+    /// It applies the step to this version.
+    Applies(i32),
+}
+
 impl From<tokio_postgres::Error> for OpenError {
     fn from(error: tokio_postgres::Error) -> OpenError {
         let told = told(&error);
@@ -73,7 +82,16 @@ pub(crate) async fn version(client: &Client, schema: &str) -> Result<i32, OpenEr
         )
         .await?;
     if there.is_empty() {
-        return Ok(0);
+        let foreign = client
+            .query_typed(
+                "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 LIMIT 1",
+                &[(&schema, tokio_postgres::types::Type::TEXT)],
+            )
+            .await?;
+        return match foreign.is_empty() {
+            true => Ok(0),
+            false => Err(OpenError::Foreign { schema: schema.to_owned() }),
+        };
     }
     let text = format!("SELECT coalesce(max(version), 0) FROM {}.schema_versions", quoted(schema));
     let rows = client.query_typed(&text, &[]).await?;
@@ -86,12 +104,23 @@ pub(crate) async fn version(client: &Client, schema: &str) -> Result<i32, OpenEr
 /// # Errors
 /// [`OpenError`], with what to do about it: a newer schema is refused.
 pub async fn migrate(config: &PostgresConfig) -> Result<Migrated, OpenError> {
+    migrate_told(config, |_| {}).await
+}
+
+/// The same, telling what it does before it does it.
+///
+/// # Errors
+/// As for [`migrate`].
+pub async fn migrate_told(
+    config: &PostgresConfig,
+    mut tell: impl FnMut(Migrating),
+) -> Result<Migrated, OpenError> {
     let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
     let mut client = client(config, &runtime).await?;
     let from = version(&client, &config.schema).await?;
     let mut now = from;
     while now < SCHEMA_VERSION {
-        now = step(&mut client, &config.schema).await?;
+        now = step(&mut client, &config.schema, &mut tell).await?;
     }
     if now > SCHEMA_VERSION {
         return Err(OpenError::Newer { found: now, known: SCHEMA_VERSION });
@@ -100,14 +129,17 @@ pub async fn migrate(config: &PostgresConfig) -> Result<Migrated, OpenError> {
 }
 
 /// Does the next step, unless somebody else did. Gives the version after it.
-async fn step(client: &mut Client, schema: &str) -> Result<i32, OpenError> {
+async fn step(client: &mut Client, schema: &str, tell: &mut impl FnMut(Migrating)) -> Result<i32, OpenError> {
+    const LOCK: &str = "hashtext('onefold'), hashtext($1)";
     let text = tokio_postgres::types::Type::TEXT;
     let tx = client.build_transaction().read_only(false).start().await?;
-    tx.query_typed(
-        "SELECT pg_advisory_xact_lock(hashtext('onefold'), hashtext($1))",
-        &[(&schema, text.clone())],
-    )
-    .await?;
+    let free = format!("SELECT pg_try_advisory_xact_lock({LOCK})");
+    let free = tx.query_typed(&free, &[(&schema, text.clone())]).await?;
+    if !free.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false) {
+        tell(Migrating::Waits);
+        let wait = format!("SELECT pg_advisory_xact_lock({LOCK})");
+        tx.query_typed(&wait, &[(&schema, text.clone())]).await?;
+    }
     let there = tx.query_typed("SELECT 1 FROM pg_namespace WHERE nspname = $1", &[(&schema, text)]).await?;
     let name = quoted(schema);
     if there.is_empty() {
@@ -124,6 +156,7 @@ async fn step(client: &mut Client, schema: &str) -> Result<i32, OpenError> {
     let Some(migration) = usize::try_from(now).ok().and_then(|place| MIGRATIONS.get(place)) else {
         return Ok(now);
     };
+    tell(Migrating::Applies(now + 1));
     tx.batch_execute(&for_schema(migration, schema)).await?;
     tx.batch_execute(&format!("INSERT INTO {name}.schema_versions (version) VALUES ({})", now + 1)).await?;
     tx.commit().await?;

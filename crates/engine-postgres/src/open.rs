@@ -53,6 +53,27 @@ impl PostgresConfig {
     }
 }
 
+impl PostgresConfig {
+    /// Where the store is, without whose it is: `host:port/database`, as many hosts as there are.
+    pub fn place(&self) -> String {
+        use tokio_postgres::config::Host;
+        let ports = self.server.get_ports();
+        let port = |nth: usize| ports.get(nth).or(ports.first()).copied().unwrap_or(5432);
+        let named = self.server.get_hosts().iter().enumerate().map(|(nth, host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", port(nth)),
+            Host::Unix(path) => format!("{}:{}", path.display(), port(nth)),
+        });
+        let bare = self.server.get_hostaddrs().iter().enumerate();
+        let bare = bare.map(|(nth, address)| std::net::SocketAddr::new(*address, port(nth)).to_string());
+        let hosts: Vec<String> = match self.server.get_hosts() {
+            [] => bare.collect(),
+            _ => named.collect(),
+        };
+        let database = self.server.get_dbname().or(self.server.get_user()).unwrap_or_default();
+        format!("{}/{database}", hosts.join(","))
+    }
+}
+
 /// Whose time counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Time {
@@ -122,6 +143,12 @@ pub enum OpenError {
         "the database is encoded in {0}; use one in UTF8 (CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0)"
     )]
     Encoding(String),
+    /// There is something in the schema, and it is not ours.
+    #[error("the schema {schema} holds tables that are not Onefold's; choose another with --postgres-schema")]
+    Foreign {
+        /// Its name.
+        schema: String,
+    },
     /// An older schema: it is not changed without being asked.
     #[error("the schema is of version {found}, this program needs {needed}; run `onefold migrate`")]
     Older {
@@ -146,4 +173,11 @@ pub enum OpenError {
     /// Anything else the server said.
     #[error("the PostgreSQL store cannot be opened: {0}")]
     Failed(String),
+}
+
+impl OpenError {
+    /// Whether the same may go well a little later: the server is not up yet, or is still a standby.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, OpenError::Unreachable(_) | OpenError::ReadOnly(_))
+    }
 }

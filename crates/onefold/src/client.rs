@@ -69,6 +69,36 @@ impl Onefold {
         Ok(Onefold::with_engine(Arc::new(engine), clock))
     }
 
+    /// A store in a PostgreSQL database, such as `postgres://user@host/database`, which any number of processes may
+    /// serve at once. Its schema, `onefold`, is made in a database that has none.
+    ///
+    /// # Errors
+    /// [`PostgresOpenError`](crate::PostgresOpenError): not reachable, not allowed, read-only, or a schema of another
+    /// version.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with timers.
+    #[cfg(feature = "engine-postgres")]
+    pub async fn postgres(url: &str) -> Result<Onefold, crate::PostgresOpenError> {
+        Onefold::postgres_with(crate::PostgresConfig::parse(url)?).await
+    }
+
+    /// The same with another schema, a transaction pooler, or more connections.
+    ///
+    /// # Errors
+    /// As for [`Onefold::postgres`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with timers.
+    #[cfg(feature = "engine-postgres")]
+    pub async fn postgres_with(config: crate::PostgresConfig) -> Result<Onefold, crate::PostgresOpenError> {
+        use onefold_engine_postgres::{Options, PostgresEngine};
+        let clock: Arc<dyn Clock> = Arc::new(onefold_runtime::SystemClock::new());
+        let options = Options::new(Arc::clone(&clock), Arc::new(SystemEntropy));
+        let engine = PostgresEngine::open(config, options).await?;
+        Ok(Onefold::with_engine(Arc::new(engine), clock))
+    }
+
     /// A server's store, such as `http://127.0.0.1:7717`, with the token it asks for, if any.
     /// `https://` needs the feature `tls`. Nothing is sent yet.
     ///

@@ -26,6 +26,8 @@ pub use onefold_core::{
     GroupHead, JobError, JobId, JobStatus, OnDead, Outcome, Progress, QueueCounts, QueuePatch, QueueSettings,
     Refusal, State, Timestamp, Waiting,
 };
+#[cfg(feature = "engine-postgres")]
+pub use onefold_engine_postgres::{OpenError as PostgresOpenError, PostgresConfig};
 #[cfg(feature = "engine-sqlite")]
 pub use onefold_engine_sqlite::OpenError;
 pub use payload::{FromPayload, IntoPayload, RawPayload};

@@ -1,6 +1,7 @@
 //! Settings, from one place in one order: flag, `ONEFOLD_*` variable, `onefold.toml`, default.
 
 mod file;
+mod postgres;
 mod values;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use onefold_core::DurationMs;
 use thiserror::Error;
 
 use file::ConfigFile;
+pub(crate) use postgres::{NodeArgs, PostgresArgs, PostgresSettings, PostgresUrl};
 pub(crate) use values::{Bytes, Listen, LogFormat, ServerUrl, Token, TokenFlag};
 
 /// A setting as it is named in each place.
@@ -37,6 +39,11 @@ settings! {
     TOKEN = "token", "ONEFOLD_TOKEN";
     LISTEN = "listen", "ONEFOLD_LISTEN";
     DATA = "data", "ONEFOLD_DATA";
+    POSTGRES = "postgres", "ONEFOLD_POSTGRES";
+    POSTGRES_SCHEMA = "postgres_schema", "ONEFOLD_POSTGRES_SCHEMA";
+    POSTGRES_POOLER = "postgres_pooler", "ONEFOLD_POSTGRES_POOLER";
+    POSTGRES_CONNECTIONS = "postgres_connections", "ONEFOLD_POSTGRES_CONNECTIONS";
+    POSTGRES_WAIT = "postgres_wait", "ONEFOLD_POSTGRES_WAIT";
     DRAIN_TIMEOUT = "drain_timeout", "ONEFOLD_DRAIN_TIMEOUT";
     PAYLOAD_LIMIT = "payload_limit", "ONEFOLD_PAYLOAD_LIMIT";
     KEY_INDEX_MEMORY = "key_index_memory", "ONEFOLD_KEY_INDEX_MEMORY";
@@ -58,14 +65,31 @@ pub(crate) enum ConfigError {
     Line { path: PathBuf, line: usize, what: String },
     #[error("{place}: {what}")]
     Value { place: String, what: String },
+    #[error(
+        "both a directory ({data}) and a PostgreSQL database ({postgres}) are given for the store: take one away"
+    )]
+    TwoStores { data: String, postgres: String },
+    #[error(
+        "the store is in PostgreSQL ({postgres}): {instead}; name a directory with --data if you mean one all the same"
+    )]
+    NotADirectory { postgres: String, instead: &'static str },
 }
 
-/// Where the data is, for `serve` and what looks after its directory.
+/// Where the data is, for what looks after its directory.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DataArgs {
     /// Directory of the data [env: ONEFOLD_DATA] [file: data] [default: ./onefold-data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StoreArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) postgres: PostgresArgs,
 }
 
 /// Which server to talk to.
@@ -88,7 +112,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<Listen>,
     #[command(flatten)]
-    pub(crate) data: DataArgs,
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
     /// Token every request must carry; better given as a variable, which other users cannot see
     /// [env: ONEFOLD_TOKEN] [file: token]
     #[arg(long, value_name = "TOKEN")]
@@ -115,10 +141,18 @@ pub(crate) struct ServeArgs {
     pub(crate) log_format: Option<LogFormat>,
 }
 
+/// Where the store is.
+pub(crate) enum Store {
+    /// In a directory of this machine.
+    Directory(PathBuf),
+    /// In a database.
+    Postgres(Box<PostgresSettings>),
+}
+
 /// The settings of `serve`.
 pub(crate) struct ServeSettings {
     pub(crate) listen: Listen,
-    pub(crate) data: PathBuf,
+    pub(crate) store: Store,
     pub(crate) token: Option<Token>,
     pub(crate) drain_timeout: DurationMs,
     pub(crate) payload_limit: usize,
@@ -166,7 +200,7 @@ impl Config {
     pub(crate) fn serve(&self, args: ServeArgs) -> Result<ServeSettings, ConfigError> {
         Ok(ServeSettings {
             listen: self.pick(&LISTEN, args.listen)?.unwrap_or_default(),
-            data: self.data(args.data)?,
+            store: self.store(args.store, Some(args.node))?,
             token: self.token(args.token.as_ref())?,
             drain_timeout: self
                 .pick(&DRAIN_TIMEOUT, args.drain_timeout)?
@@ -186,8 +220,27 @@ impl Config {
         Ok(RemoteSettings { url: url.unwrap_or_default(), named, token: self.token(args.token.as_ref())? })
     }
 
-    pub(crate) fn data(&self, args: DataArgs) -> Result<PathBuf, ConfigError> {
-        Ok(self.pick(&DATA, args.data)?.unwrap_or_else(|| PathBuf::from("./onefold-data")))
+    /// The one store that is named, or the directory that is meant if none is.
+    pub(crate) fn store(&self, args: StoreArgs, node: Option<NodeArgs>) -> Result<Store, ConfigError> {
+        let data = self.placed(&DATA, args.data.data)?;
+        let in_postgres = self.placed(&POSTGRES, args.postgres.postgres.clone())?;
+        if let (Some((_, data)), Some((_, postgres))) = (&data, &in_postgres) {
+            return Err(ConfigError::TwoStores { data: data.clone(), postgres: postgres.clone() });
+        }
+        match self.postgres(args.postgres, node)? {
+            Some(settings) => Ok(Store::Postgres(Box::new(settings))),
+            None => Ok(Store::Directory(data.map_or_else(default_directory, |(data, _)| data))),
+        }
+    }
+
+    /// The directory of the store; `instead` says what to do if it is in PostgreSQL.
+    pub(crate) fn directory(&self, args: DataArgs, instead: &'static str) -> Result<PathBuf, ConfigError> {
+        let data = self.pick(&DATA, args.data)?;
+        match (data, self.placed::<PostgresUrl>(&POSTGRES, None)?) {
+            (Some(data), _) => Ok(data),
+            (None, Some((_, postgres))) => Err(ConfigError::NotADirectory { postgres, instead }),
+            (None, None) => Ok(default_directory()),
+        }
     }
 
     fn token(&self, flag: Option<&TokenFlag>) -> Result<Option<Token>, ConfigError> {
@@ -214,8 +267,17 @@ impl Config {
         setting: &Setting,
         flag: Option<T>,
     ) -> Result<Option<T>, ConfigError> {
-        if flag.is_some() {
-            return Ok(flag);
+        Ok(self.placed(setting, flag)?.map(|(value, _)| value))
+    }
+
+    /// The same with that place.
+    fn placed<T: FromStr<Err: fmt::Display>>(
+        &self,
+        setting: &Setting,
+        flag: Option<T>,
+    ) -> Result<Option<(T, String)>, ConfigError> {
+        if let Some(value) = flag {
+            return Ok(Some((value, format!("--{}", setting.key.replace('_', "-")))));
         }
         let refused = |place: String, what: String| ConfigError::Value { place, what };
         if let Some(value) = (self.env)(setting.env) {
@@ -223,16 +285,20 @@ impl Config {
                 return Err(refused(setting.env.to_owned(), "is not UTF-8".to_owned()));
             };
             return match text.parse() {
-                Ok(value) => Ok(Some(value)),
+                Ok(value) => Ok(Some((value, setting.env.to_owned()))),
                 Err(error) => Err(refused(setting.env.to_owned(), error.to_string())),
             };
         }
         let Some((text, place)) = self.file.get(setting.key) else { return Ok(None) };
         match text.parse() {
-            Ok(value) => Ok(Some(value)),
+            Ok(value) => Ok(Some((value, place))),
             Err(error) => Err(refused(place, error.to_string())),
         }
     }
+}
+
+fn default_directory() -> PathBuf {
+    PathBuf::from("./onefold-data")
 }
 
 #[cfg(test)]

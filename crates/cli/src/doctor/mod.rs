@@ -7,7 +7,7 @@ mod server;
 use clap::Args;
 use serde::Serialize;
 
-use crate::config::{Config, DataArgs, RemoteArgs};
+use crate::config::{Config, RemoteArgs, Store, StoreArgs};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::time::now;
@@ -16,7 +16,7 @@ use crate::time::now;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
-    data: DataArgs,
+    store: StoreArgs,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -99,11 +99,14 @@ impl Report {
 }
 
 pub(crate) async fn doctor(args: DoctorArgs, config: &Config, output: Output) -> Result<(), Failure> {
-    let data = config.data(args.data).map_err(Failure::usage)?;
+    let store = config.store(args.store, None).map_err(Failure::usage)?;
     let remote = config.remote(args.remote).map_err(Failure::usage)?;
     let mut report = Report { output, lines: Vec::new() };
     report.tell(machine::descriptors())?;
-    let served = directory::check(&data, now(), &mut report)?;
+    let served = match &store {
+        Store::Directory(data) => directory::check(data, now(), &mut report)?,
+        Store::Postgres(_) => false,
+    };
     server::check(&remote, served, &mut report).await?;
     report.finish()
 }
