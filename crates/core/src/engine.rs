@@ -164,6 +164,9 @@ pub enum EngineError {
     /// Too much is waiting already.
     #[error("too many requests are waiting for the store; try again")]
     Busy,
+    /// The store cannot be reached, or does not let us in, and was not changed. It is asked again with each call.
+    #[error("the store cannot be used now: {0}")]
+    Unavailable(String),
     /// Being closed.
     #[error("the store is closed")]
     Closed,
@@ -209,6 +212,13 @@ pub enum Refusal {
         /// The job that holds it.
         by: JobId,
     },
+    /// Somebody's open transaction holds the key: whether it will be held, nobody knows yet. Only on stores that others
+    /// write to in transactions of their own.
+    #[error("an open transaction is using the key, and did not end while we waited; try again once it has")]
+    KeyInProgress,
+    /// Somebody's open transaction holds the job.
+    #[error("an open transaction is changing the job, and did not end while we waited; try again once it has")]
+    JobInProgress,
     /// Another item of an atomic batch was refused.
     #[error("not added because item {item} of the atomic request was refused")]
     AtomicBatch {

@@ -20,12 +20,12 @@ use crate::lanes::{Call, Lanes};
 use crate::node::{Node, Verdict, commit};
 use crate::pool::{Pool, PoolOptions};
 use crate::serving::{begin_to_serve, lease_or_park, one_tick};
-use crate::{OpenError, Options, PostgresConfig, SCHEMA_VERSION, migrate, ops, params, sql};
+use crate::{OpenError, Options, PostgresConfig, SCHEMA_VERSION, apart, migrate, ops, params, sql};
 
 /// Transactions of adds, and as many of leases and of settles, that a node runs at a time.
 const LANES: usize = 3;
 /// How long calls that go together wait for a row somebody holds, before each waits for itself.
-const WAIT_TOGETHER: Duration = Duration::from_millis(50);
+pub(crate) const WAIT_TOGETHER: Duration = Duration::from_millis(50);
 /// Jobs of one of them at the most.
 const FULL: usize = 1_000;
 /// Jobs asked for by the leases of one transaction at the most.
@@ -79,6 +79,18 @@ impl Call for Settle {
     }
 }
 
+/// Something that is done with the node, as often as wanted.
+fn of_node<P, T, F>(
+    node: &Arc<Node>,
+    run: impl Fn(Arc<Node>, P) -> F + Send + Sync + 'static,
+) -> Arc<dyn Fn(P) -> BoxFuture<'static, T> + Send + Sync>
+where
+    F: Future<Output = T> + Send + 'static,
+{
+    let node = Arc::clone(node);
+    Arc::new(move |of| Box::pin(run(Arc::clone(&node), of)))
+}
+
 impl PostgresEngine {
     /// Opens the store, making its schema in a database that has none. To be called on a tokio runtime with I/O and
     /// time enabled, on which the engine then lives; its operations may be awaited anywhere.
@@ -123,44 +135,37 @@ impl PostgresEngine {
             runtime.spawn(Arc::clone(&node).serve()),
             runtime.spawn(Arc::clone(&node).look_around(options.look_around)),
         ];
-        let (adding, leasing, settling) = (Arc::clone(&node), Arc::clone(&node), Arc::clone(&node));
         let adds = Lanes::new(
             LANES,
             FULL,
             runtime.clone(),
-            Arc::new(move |calls: Arc<Vec<Add>>| {
-                let node = Arc::clone(&adding);
-                Box::pin(async move {
-                    let calls: &Vec<&AddParams> = &calls.iter().map(|call| &call.0).collect();
-                    let wait = (calls.len() > 1).then_some(WAIT_TOGETHER);
-                    commit!(node, within wait, |work| ops::add::add(work, calls))
-                })
+            of_node(&node, |node, calls: Arc<Vec<Add>>| async move {
+                let calls: &Vec<&AddParams> = &calls.iter().map(|call| &call.0).collect();
+                commit!(node, within Some(WAIT_TOGETHER), |work| ops::add::add(work, calls))
             }),
+            of_node(&node, |node, call: Add| async move { apart::add(&node, call.0).await }),
         );
         let leases = Lanes::new(
             LANES,
             FULL_OF_LEASES,
             runtime.clone(),
-            Arc::new(move |calls: Arc<Vec<Lease>>| {
-                let node = Arc::clone(&leasing);
-                Box::pin(async move {
-                    let calls: Vec<&LeaseParams> = calls.iter().map(|call| &call.0).collect();
-                    node.lease_now(&calls).await
-                })
+            of_node(&node, |node, calls: Arc<Vec<Lease>>| async move {
+                let calls: &Vec<&LeaseParams> = &calls.iter().map(|call| &call.0).collect();
+                commit!(node, within Some(WAIT_TOGETHER), |work| ops::lease::lease(work, calls))
+            }),
+            of_node(&node, |node, call: Lease| async move {
+                node.lease_now(&[&call.0]).await.map(|mut leased| leased.pop().unwrap_or_default())
             }),
         );
         let settles = Lanes::new(
             LANES,
             FULL,
             runtime,
-            Arc::new(move |calls: Arc<Vec<Settle>>| {
-                let node = Arc::clone(&settling);
-                Box::pin(async move {
-                    let calls: &Vec<&[SettleOp]> = &calls.iter().map(|call| call.0.as_slice()).collect();
-                    let wait = (calls.len() > 1).then_some(WAIT_TOGETHER);
-                    commit!(node, within wait, |work| ops::settle::settle_calls(work, calls))
-                })
+            of_node(&node, |node, calls: Arc<Vec<Settle>>| async move {
+                let calls: &Vec<&[SettleOp]> = &calls.iter().map(|call| call.0.as_slice()).collect();
+                commit!(node, within Some(WAIT_TOGETHER), |work| ops::settle::settle_calls(work, calls))
             }),
+            of_node(&node, |node, call: Settle| async move { apart::settle(&node, &call.0).await }),
         );
         Ok(PostgresEngine { node, adds, leases, settles, loops: Mutex::new(loops) })
     }
@@ -206,18 +211,7 @@ impl Engine for PostgresEngine {
             let added = self.adds.call(Add(params));
             return Box::pin(async move { added.await.unwrap_or(Err(EngineError::Closed)) });
         }
-        self.run(|node| async move {
-            let params = &params;
-            node.transact(|work, _| {
-                Box::pin(async move {
-                    Ok(match ops::add::add_alone(work, params).await? {
-                        Ok(outcomes) => Verdict::Commit(outcomes),
-                        Err(refused) => Verdict::RollBack(refused.outcomes(params.jobs.len())),
-                    })
-                })
-            })
-            .await
-        })
+        self.run(|node| async move { apart::add_atomic(&node, &params).await })
     }
 
     fn lease(&self, params: LeaseParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>> {

@@ -9,6 +9,8 @@ pub(crate) enum Fault {
     /// Nothing was done; the same again may go well: a serialization failure, a deadlock, a race between two adds of a
     /// key, a connection that broke before its commit.
     Again(String),
+    /// There is no connection to the server, or it ended before its commit: nothing was done, the same may go well.
+    Unreachable(String),
     /// A row somebody's open transaction holds was waited for in vain.
     Locked,
     /// Tokens were not raised yet for this life of the server.
@@ -32,12 +34,20 @@ impl From<tokio_postgres::Error> for Fault {
             return if error.is_closed()
                 || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>())
             {
-                Fault::Again(told(&error))
+                Fault::Unreachable(told(&error))
             } else {
                 Fault::Engine(EngineError::Corrupt(told(&error)))
             };
         };
         fault_of(state, told(&error))
+    }
+}
+
+/// What an error means that came up while a connection was made.
+pub(crate) fn connecting(error: &tokio_postgres::Error) -> Fault {
+    match error.code() {
+        Some(state) => fault_of(state, told(error)),
+        None => Fault::Unreachable(told(error)),
     }
 }
 
@@ -53,8 +63,10 @@ pub(crate) fn told(error: &tokio_postgres::Error) -> String {
 fn fault_of(state: &SqlState, told: String) -> Fault {
     let code = state.code();
     match code {
-        // serialization_failure, deadlock_detected; the server is going down or has just come up.
-        "40001" | "40P01" | "57P01" | "57P02" | "57P03" => Fault::Again(told),
+        // serialization_failure, deadlock_detected
+        "40001" | "40P01" => Fault::Again(told),
+        // The server is going down or has just come up.
+        "57P01" | "57P02" | "57P03" => Fault::Unreachable(told),
         // lock_not_available
         "55P03" => Fault::Locked,
         // too_many_connections
@@ -62,15 +74,15 @@ fn fault_of(state: &SqlState, told: String) -> Fault {
         // disk_full
         "53100" => Fault::Engine(EngineError::DiskFull),
         // read_only_sql_transaction; object_not_in_prerequisite_state: recovery is in progress
-        "25006" | "55000" => Fault::Engine(EngineError::Io(format!(
+        "25006" | "55000" => Fault::Engine(EngineError::Unavailable(format!(
             "the database is read-only, perhaps a standby: {told}; connect to the primary, with target_session_attrs=read-write"
         ))),
         // insufficient_privilege
-        "42501" => Fault::Engine(EngineError::Io(format!(
+        "42501" => Fault::Engine(EngineError::Unavailable(format!(
             "the role may not do this: {told}; grant it the schema's tables, sequences and functions"
         ))),
         // undefined_table, invalid_schema_name, undefined_column, undefined_function
-        "42P01" | "3F000" | "42703" | "42883" => Fault::Engine(EngineError::Io(format!(
+        "42P01" | "3F000" | "42703" | "42883" => Fault::Engine(EngineError::Unavailable(format!(
             "the schema is not the one this program knows: {told}; run `onefold migrate`"
         ))),
         // sequence_generator_limit_exceeded
@@ -79,7 +91,11 @@ fn fault_of(state: &SqlState, told: String) -> Fault {
         "57014" => Fault::Engine(EngineError::Busy),
         _ => match code.get(..2).unwrap_or_default() {
             // connection exceptions
-            "08" => Fault::Again(told),
+            "08" => Fault::Unreachable(told),
+            // invalid authorization; there is no such database
+            "28" | "3D" => Fault::Engine(EngineError::Unavailable(format!(
+                "the database does not let us in: {told}; check user, password and database of the URL, and pg_hba.conf"
+            ))),
             // insufficient resources
             "53" => Fault::Engine(EngineError::Busy),
             // system and internal errors

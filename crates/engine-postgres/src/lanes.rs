@@ -6,6 +6,8 @@ use onefold_core::promise::{Promise, Resolver, promise};
 use onefold_core::{BoxFuture, EngineError, EngineResult};
 use tokio::runtime::Handle;
 
+use crate::node::Failed;
+
 /// Calls that may wait for their transaction; more are refused.
 const WAITING_MAX: usize = 10_000;
 
@@ -18,8 +20,14 @@ pub(crate) trait Call: Send + Sync + 'static {
     fn weight(&self) -> usize;
 }
 
-type Run<C> =
-    Arc<dyn Fn(Arc<Vec<C>>) -> BoxFuture<'static, EngineResult<Vec<<C as Call>::Answer>>> + Send + Sync>;
+/// Does the calls of one transaction, all of them or none, and gives as many answers. It waits but a moment for rows that
+/// somebody holds.
+pub(crate) type Together<C> =
+    Arc<dyn Fn(Arc<Vec<C>>) -> BoxFuture<'static, Result<Vec<<C as Call>::Answer>, Failed>> + Send + Sync>;
+
+/// Does one call that could not be done with others, outside the lanes.
+pub(crate) type Apart<C> =
+    Arc<dyn Fn(C) -> BoxFuture<'static, EngineResult<<C as Call>::Answer>> + Send + Sync>;
 
 struct Waiting<C: Call> {
     call: C,
@@ -34,7 +42,8 @@ struct Inner<C: Call> {
 /// Transactions of one kind, a few at a time.
 pub(crate) struct Lanes<C: Call> {
     inner: Mutex<Inner<C>>,
-    run: Run<C>,
+    together: Together<C>,
+    apart: Apart<C>,
     lanes: usize,
     /// Weight of one transaction at the most; a call that weighs more goes alone.
     full: usize,
@@ -42,10 +51,15 @@ pub(crate) struct Lanes<C: Call> {
 }
 
 impl<C: Call> Lanes<C> {
-    /// `run` does the calls of one transaction, all of them or none, and gives as many answers.
-    pub(crate) fn new(lanes: usize, full: usize, runtime: Handle, run: Run<C>) -> Arc<Lanes<C>> {
+    pub(crate) fn new(
+        lanes: usize,
+        full: usize,
+        runtime: Handle,
+        together: Together<C>,
+        apart: Apart<C>,
+    ) -> Arc<Lanes<C>> {
         let inner = Mutex::new(Inner { waiting: Vec::new(), busy: 0 });
-        Arc::new(Lanes { inner, run, lanes, full, runtime })
+        Arc::new(Lanes { inner, together, apart, lanes, full, runtime })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<C>> {
@@ -92,25 +106,26 @@ impl<C: Call> Lanes<C> {
                 return;
             }
             let calls = Arc::new(calls);
-            match (self.run)(Arc::clone(&calls)).await {
+            match (self.together)(Arc::clone(&calls)).await {
                 Ok(done) => {
                     for (answer, done) in answers.into_iter().zip(done) {
                         // Nobody may be left to hear of it.
                         let _ = answer.resolve(Ok(done));
                     }
                 }
-                Err(error) if answers.len() == 1 || !may_be_one_of_them(&error) => {
+                Err(Failed::Engine(error)) if answers.len() == 1 || !may_be_one_of_them(&error) => {
                     for answer in answers {
                         let _ = answer.resolve(Err(error.clone()));
                     }
                 }
-                // One of them cannot be done, or waits for somebody: each is on its own now, so that it keeps nobody.
-                Err(_) => self.apart(calls, answers),
+                // One of them cannot be done, or waits for somebody: each is on its own now, so that it keeps nobody,
+                // nor the lane.
+                Err(Failed::Locked | Failed::Engine(_)) => self.set_apart(calls, answers),
             }
         }
     }
 
-    fn apart(&self, calls: Arc<Vec<C>>, answers: Vec<Resolver<EngineResult<C::Answer>>>) {
+    fn set_apart(&self, calls: Arc<Vec<C>>, answers: Vec<Resolver<EngineResult<C::Answer>>>) {
         let Ok(calls) = Arc::try_unwrap(calls) else {
             // Whoever still has them did not end, so there is no telling.
             for answer in answers {
@@ -119,12 +134,9 @@ impl<C: Call> Lanes<C> {
             return;
         };
         for (call, answer) in calls.into_iter().zip(answers) {
-            let run = Arc::clone(&self.run);
+            let done = (self.apart)(call);
             self.runtime.spawn(async move {
-                let done = run(Arc::new(vec![call]))
-                    .await
-                    .and_then(|mut done| done.pop().ok_or(EngineError::Closed));
-                let _ = answer.resolve(done);
+                let _ = answer.resolve(done.await);
             });
         }
     }
@@ -136,6 +148,7 @@ fn may_be_one_of_them(error: &EngineError) -> bool {
         EngineError::Busy | EngineError::Io(_) | EngineError::Corrupt(_) => true,
         EngineError::DiskFull
         | EngineError::Poisoned(_)
+        | EngineError::Unavailable(_)
         | EngineError::Closed
         | EngineError::OutcomeUnknown
         | EngineError::TokensExhausted => false,
@@ -150,6 +163,9 @@ mod tests {
 
     use super::*;
 
+    /// A call that waits for somebody.
+    const LOCKED: usize = 13;
+
     struct Number(usize);
 
     impl Call for Number {
@@ -159,34 +175,52 @@ mod tests {
         }
     }
 
-    /// Calls that wait go together, up to a full transaction, and one that cannot be done keeps nobody.
+    /// Calls that wait go together, up to a full transaction. Whoever cannot be done with others, or waits for
+    /// somebody, is set apart, and keeps neither the others nor the lane, even if it came alone.
     #[tokio::test]
     async fn what_waits_goes_together_and_what_fails_goes_alone() {
         let (gate, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
         let (gate_again, runs_again) = (Arc::clone(&gate), Arc::clone(&runs));
-        let run: Run<Number> = Arc::new(move |calls: Arc<Vec<Number>>| {
+        let together: Together<Number> = Arc::new(move |calls: Arc<Vec<Number>>| {
             let (gate, runs) = (Arc::clone(&gate_again), Arc::clone(&runs_again));
             Box::pin(async move {
                 gate.acquire().await.unwrap().forget();
                 runs.fetch_add(1, Ordering::Relaxed);
-                if calls.iter().any(|call| call.0 == 13) {
-                    return Err(EngineError::Busy);
+                if calls.iter().any(|call| call.0 == LOCKED) {
+                    return Err(Failed::Locked);
                 }
                 Ok(calls.iter().map(|call| call.0 * 2).collect())
             })
         });
-        let lanes = Lanes::new(1, 10, Handle::current(), run);
+        let ended = Arc::new(Semaphore::new(0));
+        let ended_again = Arc::clone(&ended);
+        let apart: Apart<Number> = Arc::new(move |call: Number| {
+            let ended = Arc::clone(&ended_again);
+            Box::pin(async move {
+                if call.0 == LOCKED {
+                    ended.acquire().await.unwrap().forget();
+                    return Err(EngineError::Busy);
+                }
+                Ok(call.0 * 2)
+            })
+        });
+        let lanes = Lanes::new(1, 10, Handle::current(), together, apart);
         let first = lanes.call(Number(1));
         // The lane takes the first alone and waits at the gate; these come meanwhile.
         tokio::task::yield_now().await;
-        let others: Vec<_> = (2..14).map(|number| lanes.call(Number(number))).collect();
+        let others: Vec<_> = (2..LOCKED).map(|number| lanes.call(Number(number))).collect();
+        let locked = lanes.call(Number(LOCKED));
         gate.add_permits(100);
         assert_eq!(first.await, Some(Ok(2)));
         for (number, answer) in (2..).zip(others) {
-            let expected = if number == 13 { Err(EngineError::Busy) } else { Ok(number * 2) };
-            assert_eq!(answer.await, Some(expected));
+            assert_eq!(answer.await, Some(Ok(number * 2)));
         }
-        // 1, then 2 to 11, then 12 and 13 together, then each of those alone.
-        assert_eq!(runs.load(Ordering::Relaxed), 5);
+        // 1, then 2 to 11, then 12 and 13 together, which then were set apart.
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+        let locked_alone = lanes.call(Number(LOCKED));
+        assert_eq!(lanes.call(Number(20)).await, Some(Ok(40)), "the lane is free while it waits");
+        ended.add_permits(2);
+        assert_eq!(locked.await, Some(Err(EngineError::Busy)));
+        assert_eq!(locked_alone.await, Some(Err(EngineError::Busy)));
     }
 }

@@ -3,6 +3,7 @@
 //! Jobs are changed in transactions that lock their rows, by the rules of the core; a reply is sent
 //! after the commit. How it is laid out and why: `docs/internals/engine-postgres.md`.
 
+mod apart;
 mod engine;
 mod error;
 mod floors;

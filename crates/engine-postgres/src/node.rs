@@ -10,7 +10,7 @@ use onefold_core::{
     SettleAction, SettleOp,
 };
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::Time;
 use crate::error::{Fault, Outcome};
@@ -32,6 +32,32 @@ const SERVED_TOGETHER: usize = 64;
 /// Locks that keep calls with the same poll id apart.
 const POLL_LOCKS: usize = 64;
 
+/// Once the database could not be reached for so long, callers hear of it.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
+
+/// Why a transaction was given up.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// Somebody's open transaction holds a row it needs.
+    Locked,
+    Engine(EngineError),
+}
+
+impl From<EngineError> for Failed {
+    fn from(error: EngineError) -> Failed {
+        Failed::Engine(error)
+    }
+}
+
+impl Failed {
+    pub(crate) fn or_busy(self) -> EngineError {
+        match self {
+            Failed::Locked => EngineError::Busy,
+            Failed::Engine(error) => error,
+        }
+    }
+}
+
 /// See the [module](self).
 pub(crate) struct Node {
     pub(crate) pool: Arc<Pool>,
@@ -50,6 +76,8 @@ pub(crate) struct Node {
     serving: tokio::sync::Mutex<()>,
     polls: [tokio::sync::Mutex<()>; POLL_LOCKS],
     floors: Arc<Floors>,
+    /// Held by calls that wait long for a row of somebody's open transaction.
+    pub(crate) waits_long: Semaphore,
 }
 
 /// Tells the compiler that what an operation borrows (`'a`) outlives its use of the work (`'w`).
@@ -59,7 +87,9 @@ pub(crate) type Within<'w, 'a> = PhantomData<&'w &'a ()>;
 macro_rules! commit {
     ($node:expr, within $wait:expr, |$work:ident| $operation:expr) => {
         $node
-            .transact_within($wait, |$work, _| Box::pin(async move { $operation.await.map(Verdict::Commit) }))
+            .transact_or_locked($wait, |$work, _| {
+                Box::pin(async move { $operation.await.map(Verdict::Commit) })
+            })
             .await
     };
     ($node:expr, |$work:ident| $operation:expr) => {
@@ -88,6 +118,7 @@ impl Node {
         retention_slack: DurationMs,
     ) -> Node {
         let local = Local::new();
+        let waits_long = Semaphore::new((pool.options.connections / 4).max(1));
         let (hints, serving) = (Mutex::new(Some(BTreeSet::new())), tokio::sync::Mutex::new(()));
         Node {
             pool,
@@ -103,6 +134,7 @@ impl Node {
             hinted: Notify::new(),
             serving,
             floors: Arc::default(),
+            waits_long,
             polls: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
         }
     }
@@ -114,39 +146,50 @@ impl Node {
         + Send
         + Sync,
     ) -> EngineResult<T> {
-        self.transact_within(None, operation).await
+        self.transact_or_locked(None, operation).await.map_err(Failed::or_busy)
     }
 
-    /// The same with this wait for locks.
-    pub(crate) async fn transact_within<'a, T>(
+    /// The same, telling a row that was waited for in vain from other reasons to give up. It waits as long as usual
+    /// if not told how long.
+    pub(crate) async fn transact_or_locked<'a, T>(
         &self,
         lock_wait: Option<Duration>,
         operation: impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>>
         + Send
         + Sync,
-    ) -> EngineResult<T> {
+    ) -> Result<T, Failed> {
+        let begun = tokio::time::Instant::now();
         let mut wait = FIRST_WAIT;
-        let mut last = String::new();
+        let mut last = EngineError::Busy;
         for attempt in 0..TRIES {
             self.local.open()?;
             if attempt > 0 {
+                if begun.elapsed() > UNREACHABLE_AFTER {
+                    break;
+                }
                 let jitter = self.entropy.up_to(wait.as_micros() as u64 / 2);
                 tokio::time::sleep(wait / 2 + Duration::from_micros(jitter)).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
             match self.once(lock_wait, &operation).await {
                 Ok(value) => return Ok(value),
-                Err(Fault::Engine(error)) => return Err(error),
-                Err(Fault::Locked) => return Err(EngineError::Busy),
+                Err(Fault::Engine(error)) => return Err(error.into()),
+                Err(Fault::Locked) => return Err(Failed::Locked),
                 Err(Fault::NewServer) => self.raise_tokens().await?,
                 Err(Fault::Again(why)) => {
                     tracing::debug!(why, attempt, "a transaction is tried again");
-                    last = why;
+                    last = EngineError::Busy;
+                }
+                Err(Fault::Unreachable(why)) => {
+                    tracing::debug!(why, attempt, "a transaction is tried again");
+                    last = EngineError::Unavailable(format!(
+                        "the database cannot be reached: {why}; it is tried again with each call"
+                    ));
                 }
             }
         }
-        tracing::warn!(why = last, "a transaction was given up after {TRIES} tries");
-        Err(EngineError::Busy)
+        tracing::warn!(error = %last, "a transaction was given up");
+        Err(last.into())
     }
 
     async fn once<'a, T>(
@@ -187,6 +230,10 @@ impl Node {
         }
     }
 
+    pub(crate) fn lock_wait(&self) -> Duration {
+        self.pool.options.lock_wait
+    }
+
     /// Makes tokens larger than whatever an earlier life of the server may have handed out (I4).
     pub(crate) async fn raise_tokens(&self) -> EngineResult<()> {
         for _ in 0..TRIES {
@@ -196,6 +243,9 @@ impl Node {
             match raise.await {
                 Ok(()) => return Ok(()),
                 Err(Fault::Again(why)) => tracing::debug!(why, "tokens are to be raised again"),
+                Err(Fault::Unreachable(why)) => {
+                    return Err(EngineError::Unavailable(format!("the database cannot be reached: {why}")));
+                }
                 Err(Fault::Locked | Fault::NewServer) => {}
                 Err(Fault::Engine(error)) => return Err(error),
             }

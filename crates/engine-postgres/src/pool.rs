@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
 
-use crate::error::{Outcome, corrupt, told};
+use crate::error::{Outcome, connecting, corrupt, told};
 use crate::sql::{Sql, Statements};
 
 /// What a statement is given.
@@ -48,7 +48,7 @@ pub(crate) struct PoolOptions {
 }
 
 pub(crate) struct Pool {
-    options: PoolOptions,
+    pub(crate) options: PoolOptions,
     statements: Statements,
     types: Vec<Vec<Type>>,
     idle: Mutex<Option<Vec<Connection>>>,
@@ -94,6 +94,9 @@ pub(crate) fn types_of(text: &str) -> Vec<Type> {
     types.into_iter().flatten().collect()
 }
 
+/// A server that acknowledges nothing for so long is not there.
+const SILENCE: Duration = Duration::from_secs(8);
+
 /// Opens a connection whose other half runs by itself.
 pub(crate) async fn connect(
     server: &tokio_postgres::Config,
@@ -103,6 +106,10 @@ pub(crate) async fn connect(
     let mut server = server.clone();
     if server.get_connect_timeout().is_none() {
         server.connect_timeout(within);
+    }
+    // A server that is cut off says nothing: without these a call would wait for as long as the system lets it.
+    if server.get_tcp_user_timeout().is_none() {
+        server.tcp_user_timeout(SILENCE).keepalives_idle(SILENCE / 2).keepalives_interval(SILENCE / 4);
     }
     if server.get_application_name().is_none() {
         server.application_name("onefold");
@@ -163,7 +170,9 @@ impl Pool {
     }
 
     async fn connect(&self) -> Outcome<Connection> {
-        let client = connect(&self.options.server, self.options.connect_within, &self.runtime).await?;
+        let client = connect(&self.options.server, self.options.connect_within, &self.runtime)
+            .await
+            .map_err(|error| connecting(&error))?;
         let synchronous = client.simple_query("SHOW synchronous_commit").await?;
         let weak = synchronous.iter().any(|message| match message {
             SimpleQueryMessage::Row(row) => matches!(row.get(0), Some("off" | "local")),

@@ -22,7 +22,7 @@ async fn add_surely(node: &PostgresEngine, key: &str) -> Added {
     loop {
         match node.add(add_params("q", vec![keyed(key)])).await {
             Ok(mut added) => return added.pop().unwrap().unwrap(),
-            Err(EngineError::OutcomeUnknown | EngineError::Busy) => {}
+            Err(EngineError::OutcomeUnknown | EngineError::Busy | EngineError::Unavailable(_)) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -41,7 +41,7 @@ async fn complete_surely(node: &PostgresEngine, leased: &LeasedJob) -> bool {
                 Err(Refusal::LeaseLost { .. }) => return false,
                 Err(refusal) => panic!("{refusal}"),
             },
-            Err(EngineError::OutcomeUnknown | EngineError::Busy) => {}
+            Err(EngineError::OutcomeUnknown | EngineError::Busy | EngineError::Unavailable(_)) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -111,11 +111,16 @@ async fn nothing_is_lost_or_done_twice_while_connections_are_cut() {
                                 }
                             }
                         }
-                        Err(EngineError::OutcomeUnknown | EngineError::Busy) => {}
+                        Err(
+                            EngineError::OutcomeUnknown | EngineError::Busy | EngineError::Unavailable(_),
+                        ) => {}
                         Err(error) => panic!("{error}"),
                     }
                     match node.tick().await {
-                        Ok(_) | Err(EngineError::OutcomeUnknown | EngineError::Busy) => {}
+                        Ok(_)
+                        | Err(
+                            EngineError::OutcomeUnknown | EngineError::Busy | EngineError::Unavailable(_),
+                        ) => {}
                         Err(error) => panic!("{error}"),
                     }
                 }

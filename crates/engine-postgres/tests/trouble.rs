@@ -7,7 +7,7 @@ mod kit;
 use std::time::Duration;
 
 use kit::*;
-use onefold_core::{DurationMs, Engine, EngineError, LeaseParams, NewJob, When};
+use onefold_core::{AddParams, DurationMs, Engine, EngineError, LeaseParams, NewJob, Refusal, When};
 use onefold_engine_postgres::{Migrated, OpenError, PostgresConfig, SCHEMA_VERSION, migrate};
 
 /// I3: a key in somebody's open transaction delays only callers of that key; they are told to try again, and answered
@@ -30,7 +30,21 @@ async fn i3_an_open_transaction_delays_only_callers_of_its_key() {
         .unwrap();
         let others = add(&node, "q", vec![keyed(&format!("free {committed}")), NewJob::default()]).await;
         assert!(others.iter().all(|added| added.as_ref().is_ok_and(|added| !added.duplicate)));
-        assert_eq!(node.add(add_params("q", vec![keyed(&key)])).await, Err(EngineError::Busy));
+        // More callers than there are lanes, and than there are connections: none of them keeps anybody else.
+        let waiting: Vec<_> = (0..40).map(|_| node.add(add_params("q", vec![keyed(&key)]))).collect();
+        let more =
+            vec![keyed(&format!("before {committed}")), keyed(&key), keyed(&format!("after {committed}"))];
+        let mixed = node.add(add_params("q", more.clone()));
+        let atomic = node.add(AddParams { atomic: true, ..add_params("q", more) });
+        assert!(!add_one(&node, "q", keyed(&format!("meanwhile {committed}"))).await.duplicate);
+        for one in waiting {
+            assert_eq!(one.await, Ok(vec![Err(Refusal::KeyInProgress)]));
+        }
+        let mixed = mixed.await.unwrap();
+        assert_eq!(mixed[1], Err(Refusal::KeyInProgress));
+        assert!(mixed[0].is_ok() && mixed[2].is_ok());
+        let of_batch = Err(Refusal::AtomicBatch { item: 1 });
+        assert_eq!(atomic.await.unwrap(), [of_batch.clone(), Err(Refusal::KeyInProgress), of_batch]);
         if committed {
             open.commit().await.unwrap();
             let added = add_one(&node, "q", keyed(&key)).await;
@@ -40,6 +54,25 @@ async fn i3_an_open_transaction_delays_only_callers_of_its_key() {
             assert!(!add_one(&node, "q", keyed(&key)).await.duplicate);
         }
     }
+}
+
+/// A job in somebody's open transaction delays only those who say something about that job.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_in_an_open_transaction_delays_only_its_own_operations() {
+    let config = config();
+    let node = node(&config).await;
+    add(&node, "q", vec![keyed("a"), keyed("b"), keyed("c")]).await;
+    let leased = lease(&node, "q", 3).await;
+    let mut other = other(&config).await;
+    let open = other.transaction().await.unwrap();
+    open.batch_execute("SELECT * FROM jobs j JOIN specs s USING (seq) WHERE s.key = 'b' FOR UPDATE OF j")
+        .await
+        .unwrap();
+    let settled = node.settle(leased.iter().map(complete).collect()).await.unwrap();
+    assert!(settled[0].is_ok() && settled[2].is_ok());
+    assert_eq!(settled[1], Err(Refusal::JobInProgress));
+    open.rollback().await.unwrap();
+    assert!(settle(&node, complete(&leased[1])).await.is_ok());
 }
 
 /// Errors: connections that break between operations cost nobody anything.
@@ -101,11 +134,11 @@ async fn an_exhausted_pool_is_busy() {
         ..config()
     };
     let node = node(&config).await;
-    add_one(&node, "q", keyed("k")).await;
+    let id = add_one(&node, "q", keyed("k")).await.id;
     let mut other = other(&config).await;
     let open = other.transaction().await.unwrap();
     open.batch_execute("SELECT * FROM jobs FOR UPDATE").await.unwrap();
-    let blocked = node.add(add_params("q", vec![keyed("k")]));
+    let blocked = node.cancel(id, false);
     let waits =
         "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid' AND pid <> pg_backend_pid()";
     while open.query(waits, &[]).await.unwrap().is_empty() {
@@ -113,7 +146,7 @@ async fn an_exhausted_pool_is_busy() {
     }
     assert_eq!(node.queues().await, Err(EngineError::Busy));
     open.rollback().await.unwrap();
-    assert!(blocked.await.unwrap().iter().all(|added| added.as_ref().is_ok_and(|added| added.duplicate)));
+    assert!(blocked.await.unwrap().is_ok());
     assert!(node.queues().await.is_ok());
 }
 

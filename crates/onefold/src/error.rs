@@ -129,7 +129,13 @@ impl Error {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Error::Store(error) => {
-                matches!(error, EngineError::DiskFull | EngineError::Busy | EngineError::OutcomeUnknown)
+                matches!(
+                    error,
+                    EngineError::DiskFull
+                        | EngineError::Busy
+                        | EngineError::Unavailable(_)
+                        | EngineError::OutcomeUnknown
+                )
             }
             Error::Unreachable(_) => true,
             Error::Answered { status, .. } => matches!(status, 408 | 429 | 502..=504),
@@ -168,6 +174,8 @@ fn refusal_code(refusal: &Refusal) -> ErrorCode {
         Refusal::DuplicateKey { .. } => ErrorCode::DuplicateKey,
         Refusal::VersionStale { .. } => ErrorCode::VersionStale,
         Refusal::KeyTaken { .. } => ErrorCode::KeyTaken,
+        Refusal::KeyInProgress => ErrorCode::KeyInProgress,
+        Refusal::JobInProgress => ErrorCode::JobInProgress,
         Refusal::AtomicBatch { .. } => ErrorCode::AtomicBatch,
         Refusal::LeaseLost { .. } => ErrorCode::LeaseLost,
         Refusal::JobNotFound => ErrorCode::JobNotFound,
@@ -187,6 +195,7 @@ fn store_code(error: &EngineError) -> ErrorCode {
         EngineError::Poisoned(_) => ErrorCode::StoreStopped,
         EngineError::Corrupt(_) => ErrorCode::StoreDamaged,
         EngineError::Busy => ErrorCode::Busy,
+        EngineError::Unavailable(_) => ErrorCode::StoreUnavailable,
         EngineError::Closed => ErrorCode::Closing,
         EngineError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
         EngineError::TokensExhausted => ErrorCode::TokensExhausted,

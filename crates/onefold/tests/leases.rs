@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use onefold::{CancelReason, Context, HandlerError, Job, NewJob, Onefold, Outcome, State, Worker};
 use onefold_core::{EngineError, SettleAction};
-use support::watched::Call;
-use support::{Running, SECOND, Stopwatch, add, add_many, lease_lost, pass, watched, when};
+use support::watched::{Call, Watched};
+use support::{Running, SECOND, Stopwatch, add, add_many, lease_lost, pass, store, watched, when};
 use tokio::sync::{mpsc, oneshot};
 
 /// A handler may run far longer than its lease: heartbeats keep it, in few calls.
@@ -112,6 +112,40 @@ async fn a_lost_lease_cancels_the_handler() {
     assert!(refused_at.elapsed() <= SECOND);
     assert_eq!(running.stop().await.lost, 1);
     assert_eq!(when(&onefold, id, State::Cancelled).await.attempts[0].outcome, Some(Outcome::Revoked));
+}
+
+/// While somebody's open transaction holds a job, the worker cannot say how its attempt ended: it says so again until it is
+/// heard, or the lease is over.
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_again_while_an_open_transaction_holds_the_job() {
+    for held_times in [3, usize::MAX] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let onefold = store(move |engine| {
+            Watched::new(engine, |_| Ok(())).with_jobs_in_progress(move |op| {
+                matches!(op.action, SettleAction::End(_))
+                    && asked.fetch_add(1, Ordering::Relaxed) < held_times
+            })
+        });
+        let id = add(&onefold, 1).await;
+        let (ran, mut runs) = mpsc::unbounded_channel();
+        let worker = Worker::new(&onefold).queue("q").handle(move |_: Job<u64>, _| {
+            let ran = ran.clone();
+            async move {
+                let _ = ran.send(());
+                Ok(())
+            }
+        });
+        let running = Running::start(worker);
+        runs.recv().await.unwrap();
+        if held_times == usize::MAX {
+            assert_eq!(runs.recv().await, Some(()), "it comes back once its lease is over");
+            running.stop().await;
+            assert_eq!(onefold.get(id).await.unwrap().unwrap().attempts[0].outcome, Some(Outcome::LeaseLost));
+        } else {
+            let job = when(&onefold, id, State::Completed).await;
+            assert_eq!((job.attempts.len(), running.stop().await.lost), (1, 0));
+        }
+    }
 }
 
 /// When the store cannot be reached, nobody can know whether the lease still is ours: the handler

@@ -98,6 +98,7 @@ impl Ticker {
             EngineError::DiskFull
             | EngineError::Corrupt(_)
             | EngineError::Busy
+            | EngineError::Unavailable(_)
             | EngineError::OutcomeUnknown
             | EngineError::TokensExhausted
             | EngineError::Io(_) => {}

@@ -142,6 +142,8 @@ fn told(refusal: &Refusal) -> (ErrorCode, About) {
         Refusal::DuplicateKey { existing } => (ErrorCode::DuplicateKey, About::Existing(*existing)),
         Refusal::VersionStale { existing } => (ErrorCode::VersionStale, About::Existing(*existing)),
         Refusal::KeyTaken { by } => (ErrorCode::KeyTaken, About::Existing(*by)),
+        Refusal::KeyInProgress => (ErrorCode::KeyInProgress, About::Nothing),
+        Refusal::JobInProgress => (ErrorCode::JobInProgress, About::Nothing),
         Refusal::AtomicBatch { item } => (ErrorCode::AtomicBatch, About::Item(*item)),
         Refusal::LeaseLost { state } => (ErrorCode::LeaseLost, About::State(*state)),
         Refusal::JobNotFound => (ErrorCode::JobNotFound, About::Nothing),
@@ -162,6 +164,7 @@ impl From<EngineError> for Failure {
             EngineError::Poisoned(_) => ErrorCode::StoreStopped,
             EngineError::Corrupt(_) => ErrorCode::StoreDamaged,
             EngineError::Busy => ErrorCode::Busy,
+            EngineError::Unavailable(_) => ErrorCode::StoreUnavailable,
             EngineError::Closed => ErrorCode::Closing,
             EngineError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
             EngineError::TokensExhausted => ErrorCode::TokensExhausted,
@@ -175,7 +178,11 @@ impl From<EngineError> for Failure {
                 tracing::error!(code = code.as_str(), "{error}");
             }
             // Passing states that may meet every request; `/readyz` and `/metrics` tell of them, too.
-            EngineError::DiskFull | EngineError::Busy | EngineError::Closed | EngineError::OutcomeUnknown => {
+            EngineError::DiskFull
+            | EngineError::Busy
+            | EngineError::Unavailable(_)
+            | EngineError::Closed
+            | EngineError::OutcomeUnknown => {
                 tracing::debug!(code = code.as_str(), "{error}");
             }
         }
@@ -193,7 +200,12 @@ impl IntoResponse for Failure {
             ErrorCode::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"onefold\""));
             }
-            ErrorCode::Busy | ErrorCode::Closing | ErrorCode::DiskFull => {
+            ErrorCode::Busy
+            | ErrorCode::Closing
+            | ErrorCode::DiskFull
+            | ErrorCode::StoreUnavailable
+            | ErrorCode::KeyInProgress
+            | ErrorCode::JobInProgress => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

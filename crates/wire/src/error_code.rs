@@ -81,6 +81,10 @@ codes! {
     DuplicateKey = "duplicate-key", 409, "The key is held by another job";
     /// The job's key was claimed by another job since it ended.
     KeyTaken = "key-taken", 409, "The job's key was taken by another job";
+    /// An open transaction is using the key.
+    KeyInProgress = "key-in-progress", 409, "An open transaction is using the key";
+    /// An open transaction is changing the job.
+    JobInProgress = "job-in-progress", 409, "An open transaction is changing the job";
     /// A `replace` with an older version than the job has.
     VersionStale = "version-stale", 409, "The job has a newer version";
     /// The token is not the job's current one.
@@ -163,6 +167,8 @@ codes! {
     StoreStopped = "store-stopped", 503, "The store has stopped";
     /// Too much is waiting.
     Busy = "busy", 503, "Too many requests are waiting";
+    /// The database cannot be reached, or refuses us.
+    StoreUnavailable = "store-unavailable", 503, "The store cannot be used now";
     /// The server is being shut down.
     Closing = "closing", 503, "The server is shutting down";
     /// A commit whose outcome is unknown.

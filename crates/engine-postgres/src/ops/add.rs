@@ -9,6 +9,7 @@ use onefold_core::{
 };
 
 use crate::error::{Outcome, corrupt};
+use crate::node::Verdict;
 use crate::params;
 use crate::rows::{QueueNumber, seq_code};
 use crate::sql;
@@ -29,6 +30,17 @@ pub(crate) async fn add_alone(
 ) -> Outcome<Result<Vec<ItemResult<Added>>, AtomicRefused>> {
     let done = add_calls(work, &[params]).await?;
     Ok(done.map(|mut outcomes| outcomes.pop().unwrap_or_default()))
+}
+
+/// Adds the jobs of one call, all or none.
+pub(crate) async fn add_atomic(
+    work: &mut Work,
+    params: &AddParams,
+) -> Outcome<Verdict<Vec<ItemResult<Added>>>> {
+    Ok(match add_alone(work, params).await? {
+        Ok(outcomes) => Verdict::Commit(outcomes),
+        Err(refused) => Verdict::RollBack(refused.outcomes(params.jobs.len())),
+    })
 }
 
 async fn add_calls(

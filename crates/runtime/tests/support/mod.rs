@@ -6,8 +6,8 @@ use std::sync::Arc;
 use onefold_core::{
     AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Engine, EngineError, EngineResult,
     EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView,
-    LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
-    SettleOp, Settled, StoreStats, Ticked,
+    LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Refusal,
+    Setting, SettleOp, Settled, StoreStats, Ticked,
 };
 use tokio::sync::Semaphore;
 
@@ -25,6 +25,9 @@ type Watcher = Box<dyn Fn(&Call<'_>) -> Result<(), EngineError> + Send + Sync>;
 /// Sees jobs that were leased.
 type LeaseWatcher = Box<dyn Fn(&[LeasedJob]) + Send + Sync>;
 
+/// Says of an operation whether somebody's open transaction holds its job.
+type SettleWatcher = Box<dyn Fn(&SettleOp) -> bool + Send + Sync>;
+
 /// An engine that is watched.
 pub(crate) struct Watched {
     inner: Arc<dyn Engine>,
@@ -32,6 +35,7 @@ pub(crate) struct Watched {
     before: Watcher,
     leased: LeaseWatcher,
     settle_gate: Option<Arc<Semaphore>>,
+    jobs_in_progress: SettleWatcher,
 }
 
 impl Watched {
@@ -40,7 +44,14 @@ impl Watched {
         before: impl Fn(&Call<'_>) -> Result<(), EngineError> + Send + Sync + 'static,
     ) -> Watched {
         let capabilities = inner.capabilities();
-        Watched { inner, capabilities, before: Box::new(before), leased: Box::new(|_| {}), settle_gate: None }
+        Watched {
+            inner,
+            capabilities,
+            before: Box::new(before),
+            leased: Box::new(|_| {}),
+            settle_gate: None,
+            jobs_in_progress: Box::new(|_| false),
+        }
     }
 
     #[allow(dead_code, reason = "only the tests of the loop do")]
@@ -59,6 +70,16 @@ impl Watched {
     #[allow(dead_code, reason = "only the tests of workers do")]
     pub(crate) fn gating_settles(mut self, gate: Arc<Semaphore>) -> Watched {
         self.settle_gate = Some(gate);
+        self
+    }
+
+    /// Operations of which `held` says so are refused with `job-in-progress`.
+    #[allow(dead_code, reason = "only the tests of workers do")]
+    pub(crate) fn with_jobs_in_progress(
+        mut self,
+        held: impl Fn(&SettleOp) -> bool + Send + Sync + 'static,
+    ) -> Watched {
+        self.jobs_in_progress = Box::new(held);
         self
     }
 
@@ -95,7 +116,11 @@ impl Engine for Watched {
             if let Some(gate) = &self.settle_gate {
                 gate.acquire().await.unwrap().forget();
             }
-            self.inner.settle(ops).await
+            let held: Vec<bool> = ops.iter().map(|op| (self.jobs_in_progress)(op)).collect();
+            let free = ops.into_iter().zip(&held).filter(|(_, held)| !**held).map(|(op, _)| op);
+            let mut settled = self.inner.settle(free.collect()).await?.into_iter();
+            let answer = |held| if held { Some(Err(Refusal::JobInProgress)) } else { settled.next() };
+            Ok(held.into_iter().filter_map(answer).collect())
         })
     }
     fn cancel(&self, id: JobId, force: bool) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {

@@ -101,7 +101,9 @@ impl Names {
             Refusal::DuplicateKey { existing } => Refusal::DuplicateKey { existing: self.id(existing) },
             Refusal::VersionStale { existing } => Refusal::VersionStale { existing: self.id(existing) },
             Refusal::KeyTaken { by } => Refusal::KeyTaken { by: self.id(by) },
-            Refusal::AtomicBatch { .. }
+            Refusal::KeyInProgress
+            | Refusal::JobInProgress
+            | Refusal::AtomicBatch { .. }
             | Refusal::LeaseLost { .. }
             | Refusal::JobNotFound
             | Refusal::QueueNotFound

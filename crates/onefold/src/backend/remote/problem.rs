@@ -25,6 +25,8 @@ fn known(problem: &Problem) -> Option<Error> {
         ErrorCode::DuplicateKey => Refusal::DuplicateKey { existing: existing()? },
         ErrorCode::VersionStale => Refusal::VersionStale { existing: existing()? },
         ErrorCode::KeyTaken => Refusal::KeyTaken { by: existing()? },
+        ErrorCode::KeyInProgress => Refusal::KeyInProgress,
+        ErrorCode::JobInProgress => Refusal::JobInProgress,
         ErrorCode::AtomicBatch => Refusal::AtomicBatch { item: usize::try_from(problem.item?).ok()? },
         ErrorCode::LeaseLost => Refusal::LeaseLost { state: state()? },
         ErrorCode::JobNotFound => Refusal::JobNotFound,
@@ -39,6 +41,10 @@ fn known(problem: &Problem) -> Option<Error> {
         }
         ErrorCode::TokensExhausted => return Some(EngineError::TokensExhausted.into()),
         ErrorCode::DiskFull => return Some(EngineError::DiskFull.into()),
+        ErrorCode::StoreUnavailable => {
+            // The server has put its own words around it; they are put around it again when this is shown.
+            return Some(EngineError::Unavailable(problem.detail.clone().into_owned()).into());
+        }
         ErrorCode::Busy => return Some(EngineError::Busy.into()),
         ErrorCode::OutcomeUnknown => return Some(EngineError::OutcomeUnknown.into()),
         _ => return None,
@@ -57,6 +63,7 @@ pub(super) fn of_settle(result: &SettleResult<'_>) -> Error {
             Refusal::LeaseLost { state }.into()
         }
         Some(ErrorCode::JobNotFound) => Refusal::JobNotFound.into(),
+        Some(ErrorCode::JobInProgress) => Refusal::JobInProgress.into(),
         _ => Error::Answered {
             code: code.to_owned(),
             status: known.map_or(422, ErrorCode::status),
