@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::lanes::{Call, Lanes};
 use crate::node::{Node, Verdict, commit};
+use crate::ops::lease::Given;
 use crate::pool::{Pool, PoolOptions};
 use crate::serving::{begin_to_serve, lease_or_park, one_tick};
 use crate::{OpenError, Options, PostgresConfig, SCHEMA_VERSION, apart, migrate, ops, params, sql};
@@ -64,7 +65,7 @@ impl Call for Add {
 }
 
 impl Call for Lease {
-    type Answer = Vec<LeasedJob>;
+    type Answer = Given;
 
     fn weight(&self) -> usize {
         self.0.max as usize
@@ -109,6 +110,7 @@ impl PostgresEngine {
         let pool = Arc::new(Pool::new(
             PoolOptions {
                 server: config.server,
+                tls: config.tls,
                 schema: config.schema,
                 transaction_pooler: config.transaction_pooler,
                 connections: config.connections.max(1),
@@ -154,7 +156,7 @@ impl PostgresEngine {
                 commit!(node, within Some(WAIT_TOGETHER), |work| ops::lease::lease(work, calls))
             }),
             of_node(&node, |node, call: Lease| async move {
-                node.lease_now(&[&call.0]).await.map(|mut leased| leased.pop().unwrap_or_default())
+                node.lease_now(&[&call.0]).await.and_then(|mut given| given.pop().ok_or(EngineError::Closed))
             }),
         );
         let settles = Lanes::new(

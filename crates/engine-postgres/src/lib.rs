@@ -3,6 +3,7 @@
 //! Jobs are changed in transactions that lock their rows, by the rules of the core; a reply is sent
 //! after the commit. How it is laid out and why: `docs/internals/engine-postgres.md`.
 
+mod address;
 mod apart;
 mod engine;
 mod error;
@@ -20,8 +21,10 @@ mod pool;
 mod rows;
 mod serving;
 mod sql;
+mod tls;
 mod work;
 
 pub use engine::PostgresEngine;
 pub use migrate::{Migrated, Migrating, SCHEMA_VERSION, migrate, migrate_told};
 pub use open::{OpenError, Options, PostgresConfig, Time};
+pub use tls::Tls;

@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::error::told;
-use crate::pool::connect;
+use crate::pool::{NoConnection, connect};
 use crate::sql::{for_schema, quoted};
 use crate::{OpenError, PostgresConfig};
 
@@ -36,7 +36,7 @@ pub enum Migrating {
 impl From<tokio_postgres::Error> for OpenError {
     fn from(error: tokio_postgres::Error) -> OpenError {
         let told = told(&error);
-        let Some(state) = error.code() else { return OpenError::Unreachable(told) };
+        let Some(state) = error.code() else { return unanswered(&error, told) };
         match state {
             &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
                 OpenError::Credentials(told)
@@ -52,8 +52,34 @@ impl From<tokio_postgres::Error> for OpenError {
     }
 }
 
+/// What it means that the server did not say what is wrong.
+fn unanswered(error: &tokio_postgres::Error, told: String) -> OpenError {
+    #[cfg(feature = "tls")]
+    if crate::tls::is_about_tls(error) {
+        return OpenError::Tls(told);
+    }
+    match std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>()) {
+        // Not of the system: none of the hosts is what `target_session_attrs` asks for.
+        Some(io) if io.kind() == std::io::ErrorKind::PermissionDenied && io.raw_os_error().is_none() => {
+            OpenError::ReadOnly(told)
+        }
+        Some(_) => OpenError::Unreachable(told),
+        None if error.is_closed() => OpenError::Unreachable(told),
+        None => OpenError::Failed(told),
+    }
+}
+
+impl From<NoConnection> for OpenError {
+    fn from(failed: NoConnection) -> OpenError {
+        match failed {
+            NoConnection::Refused(error) => error.into(),
+            NoConnection::Silence => OpenError::Unreachable(failed.to_string()),
+        }
+    }
+}
+
 pub(crate) async fn client(config: &PostgresConfig, runtime: &Handle) -> Result<Client, OpenError> {
-    let client = connect(&config.server, config.connect_within, runtime).await?;
+    let client = connect(&config.server, &config.tls, config.connect_within, runtime).await?;
     let row = client
         .query_typed("SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding')", &[])
         .await?;

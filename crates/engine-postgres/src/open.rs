@@ -6,11 +6,15 @@ use std::time::Duration;
 use onefold_core::{Clock, DurationMs, Entropy};
 use thiserror::Error;
 
+use crate::{Tls, address};
+
 /// Where the store is.
 #[derive(Debug, Clone)]
 pub struct PostgresConfig {
     /// The server and the database: `host=a,b target_session_attrs=read-write` works, and so does a URL.
     pub server: tokio_postgres::Config,
+    /// How TLS is spoken, if it is.
+    pub tls: Tls,
     /// The schema, by any name. It is ours alone.
     pub schema: String,
     /// There is a pooler between us and the server that gives each transaction another connection (PgBouncer in
@@ -27,10 +31,12 @@ pub struct PostgresConfig {
 }
 
 impl PostgresConfig {
-    /// The defaults with this server.
+    /// The defaults with this server. Over TLS any certificate is taken; [`PostgresConfig::parse`] knows more.
     pub fn new(server: tokio_postgres::Config) -> PostgresConfig {
+        let tls = Tls::anybody(&server);
         PostgresConfig {
             server,
+            tls,
             schema: "onefold".to_owned(),
             transaction_pooler: false,
             connections: 16,
@@ -40,16 +46,15 @@ impl PostgresConfig {
         }
     }
 
-    /// The defaults with the server of a URL or of `key=value` words.
+    /// The defaults with the server of a URL or of `key=value` words, as libpq reads them. `sslmode` is `disable`,
+    /// `prefer` (the default), `require`, `verify-ca` or `verify-full`; `sslrootcert` is a file of certificates, or
+    /// `system`.
     ///
     /// # Errors
-    /// [`OpenError::Config`] if it is neither.
+    /// [`OpenError::Config`] if it is neither, [`OpenError::Tls`] if the file is of no use.
     pub fn parse(text: &str) -> Result<PostgresConfig, OpenError> {
-        text.parse().map(PostgresConfig::new).map_err(|error: tokio_postgres::Error| {
-            OpenError::Config(
-                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
-            )
-        })
+        let (server, tls) = address::parse(text)?;
+        Ok(PostgresConfig { tls, ..PostgresConfig::new(server) })
     }
 }
 
@@ -118,6 +123,9 @@ pub enum OpenError {
     /// There is no server, or it takes nobody in just now.
     #[error("cannot reach the PostgreSQL server: {0}; check host and port, and whether it is up")]
     Unreachable(String),
+    /// TLS did not come about: the server's certificate is not one to trust, or ours cannot be read.
+    #[error("no TLS with the PostgreSQL server: {0}; check sslmode and sslrootcert of its address")]
+    Tls(String),
     /// Wrong user or password.
     #[error("the PostgreSQL server refused the credentials: {0}; check user and password, and pg_hba.conf")]
     Credentials(String),

@@ -7,13 +7,18 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use futures_util::{StreamExt, pin_mut};
 use onefold_core::{EngineError, Timestamp};
+use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
 
-use crate::error::{Outcome, connecting, corrupt, told};
+use crate::error::{Fault, Outcome, connecting, corrupt, told};
 use crate::sql::{Sql, Statements};
+#[cfg(feature = "tls")]
+use crate::tls::Connector;
+use crate::tls::Tls;
 
 /// What a statement is given.
 pub(crate) type Params = Vec<Box<dyn ToSql + Sync + Send>>;
@@ -39,6 +44,7 @@ pub(crate) const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin 
 
 pub(crate) struct PoolOptions {
     pub(crate) server: tokio_postgres::Config,
+    pub(crate) tls: Tls,
     pub(crate) schema: String,
     pub(crate) transaction_pooler: bool,
     pub(crate) connections: usize,
@@ -97,9 +103,34 @@ pub(crate) fn types_of(text: &str) -> Vec<Type> {
 /// A server that acknowledges nothing for so long is not there.
 const SILENCE: Duration = Duration::from_secs(8);
 
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub(crate) enum NoConnection {
+    #[error("{}", told(.0))]
+    Refused(#[from] tokio_postgres::Error),
+    #[error("it takes connections, but says nothing")]
+    Silence,
+}
+
 /// Opens a connection whose other half runs by itself.
 pub(crate) async fn connect(
     server: &tokio_postgres::Config,
+    tls: &Tls,
+    within: Duration,
+    runtime: &Handle,
+) -> Result<Client, NoConnection> {
+    // Each host may take its time to be reached; and whoever is reached has to say something.
+    let hosts = u32::try_from(server.get_hosts().len()).unwrap_or(1);
+    let connecting = connect_patiently(server, tls, within, runtime);
+    match tokio::time::timeout(within.saturating_mul(hosts.saturating_add(1)), connecting).await {
+        Ok(connected) => Ok(connected?),
+        Err(_) => Err(NoConnection::Silence),
+    }
+}
+
+async fn connect_patiently(
+    server: &tokio_postgres::Config,
+    tls: &Tls,
     within: Duration,
     runtime: &Handle,
 ) -> Result<Client, tokio_postgres::Error> {
@@ -114,13 +145,31 @@ pub(crate) async fn connect(
     if server.get_application_name().is_none() {
         server.application_name("onefold");
     }
+    #[cfg(feature = "tls")]
+    if let Some(client) = tls.client.as_ref().filter(|_| !is_of_this_machine(&server)) {
+        let (client, connection) = server.connect(Connector(Arc::clone(client))).await?;
+        runtime.spawn(run(connection));
+        return Ok(client);
+    }
+    #[cfg(not(feature = "tls"))]
+    let Tls {} = tls;
+    if is_of_this_machine(&server) {
+        server.ssl_mode(SslMode::Disable);
+    }
     let (client, connection) = server.connect(NoTls).await?;
-    runtime.spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = told(&error), "a database connection ended");
-        }
-    });
+    runtime.spawn(run(connection));
     Ok(client)
+}
+
+/// Whether it is reached by sockets in the file system, over which PostgreSQL speaks no TLS.
+fn is_of_this_machine(server: &tokio_postgres::Config) -> bool {
+    server.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)))
+}
+
+async fn run(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(error = told(&error), "a database connection ended");
+    }
 }
 
 impl Pool {
@@ -170,9 +219,13 @@ impl Pool {
     }
 
     async fn connect(&self) -> Outcome<Connection> {
-        let client = connect(&self.options.server, self.options.connect_within, &self.runtime)
-            .await
-            .map_err(|error| connecting(&error))?;
+        let client =
+            connect(&self.options.server, &self.options.tls, self.options.connect_within, &self.runtime)
+                .await
+                .map_err(|failed| match failed {
+                    NoConnection::Refused(error) => connecting(&error),
+                    NoConnection::Silence => Fault::Unreachable(failed.to_string()),
+                })?;
         let synchronous = client.simple_query("SHOW synchronous_commit").await?;
         let weak = synchronous.iter().any(|message| match message {
             SimpleQueryMessage::Row(row) => matches!(row.get(0), Some("off" | "local")),
