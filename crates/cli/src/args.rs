@@ -223,6 +223,7 @@ Examples:
   onefold demo
   onefold demo --naive-only                             what happens without idempotency keys
   onefold demo --orders 20000 --seed 7 --json
+  onefold demo --postgres postgres://me@localhost/scratch
 
 Real processes on a free port of this machine, in a temporary directory; nothing is left behind. Exit code 1
 if a promise was broken or a customer was charged twice or never.";

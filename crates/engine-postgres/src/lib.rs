@@ -25,6 +25,6 @@ mod tls;
 mod work;
 
 pub use engine::PostgresEngine;
-pub use migrate::{Migrated, Migrating, SCHEMA_VERSION, migrate, migrate_told};
+pub use migrate::{Migrated, Migrating, SCHEMA_VERSION, drop_schema, migrate, migrate_told};
 pub use open::{OpenError, Options, PostgresConfig, Time};
 pub use tls::Tls;

@@ -9,8 +9,16 @@ use crate::pool::{NoConnection, connect};
 use crate::sql::{for_schema, quoted};
 use crate::{OpenError, PostgresConfig};
 
-/// All migrations in order; the first is number 1.
-const MIGRATIONS: &[&str] = &[include_str!("../sql/migrations/0001.sql")];
+/// All migrations in order; the first is number 1. The functions are made anew by the last.
+const MIGRATIONS: &[&str] = &[concat!(
+    include_str!("../sql/migrations/0001.sql"),
+    include_str!("../sql/functions/values.sql"),
+    include_str!("../sql/functions/json.sql"),
+    include_str!("../sql/functions/places.sql"),
+    include_str!("../sql/functions/settle.sql"),
+    include_str!("../sql/functions/add.sql"),
+    include_str!("../sql/functions/public.sql"),
+)];
 
 /// The schema this program works with.
 pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
@@ -187,4 +195,20 @@ async fn step(client: &mut Client, schema: &str, tell: &mut impl FnMut(Migrating
     tx.batch_execute(&format!("INSERT INTO {name}.schema_versions (version) VALUES ({})", now + 1)).await?;
     tx.commit().await?;
     Ok(now + 1)
+}
+
+/// Deletes the store with everything in it. Who serves it fails from then on.
+///
+/// # Errors
+/// [`OpenError`], with what to do about it.
+pub async fn drop_schema(config: &PostgresConfig) -> Result<(), OpenError> {
+    let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
+    let client = client(config, &runtime).await?;
+    // Whoever has just been killed may hold locks for another moment, but not for long.
+    let drop = format!(
+        "SET lock_timeout = '10s'; SET client_min_messages = warning; DROP SCHEMA IF EXISTS {} CASCADE",
+        quoted(&config.schema)
+    );
+    client.batch_execute(&drop).await?;
+    Ok(())
 }

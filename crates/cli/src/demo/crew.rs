@@ -46,7 +46,7 @@ impl Crew {
 
     /// Starts a process that reports.
     pub(super) fn start(&self, arguments: &[&str]) -> Result<Member, Failure> {
-        let (member, stdout) = self.spawn(arguments)?;
+        let (member, stdout) = self.spawn(arguments, &[])?;
         let (pid, heard) = (member.pid(), self.heard.clone());
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -61,9 +61,13 @@ impl Crew {
         Ok(member)
     }
 
-    /// Starts a process that listens, and waits until it says where.
-    pub(super) async fn start_serving(&self, arguments: &[&str]) -> Result<(Member, String), Failure> {
-        let (member, stdout) = self.spawn(arguments)?;
+    /// Starts a process that listens, and waits until it says where. What others may not see stands in `variables`.
+    pub(super) async fn start_serving(
+        &self,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<(Member, String), Failure> {
+        let (member, stdout) = self.spawn(arguments, variables)?;
         let (tell, told) = oneshot::channel();
         std::thread::spawn(move || {
             let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
@@ -77,7 +81,11 @@ impl Crew {
         }
     }
 
-    fn spawn(&self, arguments: &[&str]) -> Result<(Member, ChildStdout), Failure> {
+    fn spawn(
+        &self,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<(Member, ChildStdout), Failure> {
         let trouble =
             |error: std::io::Error| Failure::failed(format!("cannot start {}: {error}", self.exe.display()));
         let log = File::options().create(true).append(true).open(self.dir.join(LOG)).map_err(trouble)?;
@@ -91,6 +99,7 @@ impl Crew {
                 command.env_remove(name);
             }
         }
+        command.envs(variables.iter().copied());
         let mut child = command.spawn().map_err(trouble)?;
         let stdout = child.stdout.take();
         let member = Member { child };

@@ -1,7 +1,7 @@
 //! The play: who enters, who is killed when, and when it is over.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use onefold_core::{JobId, State};
@@ -13,6 +13,7 @@ use super::crew::{Crew, Heard, Member};
 use super::plan::Plan;
 use super::receiver::Receiver;
 use super::report::{Outcome, Report};
+use super::stage::Stage;
 use super::survey::Row;
 use super::verdict::{Cast, Evidence, Kills, Restart, Seen, judge};
 use super::{DemoArgs, server_at, survey};
@@ -33,21 +34,27 @@ pub(super) struct Director {
     cast: Cast,
     crew: Crew,
     heard: UnboundedReceiver<Heard>,
-    data: PathBuf,
-    server: Option<Member>,
-    url: String,
-    client: Client,
+    stage: Stage,
+    servers: Vec<Server>,
     receiver_url: String,
     receiver: Receiver,
     _receiver_process: Member,
     producers: HashMap<u32, Member>,
     workers: HashMap<u32, Member>,
+    workers_started: usize,
     paused: Option<Paused>,
     plan: Plan,
     books: Books,
     kills: Kills,
     restarts: Vec<Restart>,
     bar: Bar,
+}
+
+/// A server, which keeps its port.
+struct Server {
+    process: Option<Member>,
+    url: String,
+    client: Client,
 }
 
 /// A worker that was stopped.
@@ -66,29 +73,35 @@ impl Director {
         args: &DemoArgs,
         seed: u64,
         dir: &Path,
+        stage: Stage,
         output: Output,
     ) -> Result<Director, Failure> {
         if !watched() && !output.json {
             note(&format!("demo: {} orders, seed {seed}; takes some 15 seconds", args.orders));
         }
+        if let Some(place) = stage.database().filter(|_| !output.json) {
+            note(&format!("two nodes serve PostgreSQL {place}; they are killed, the database is not"));
+        }
         let (crew, heard) = Crew::gather(dir)?;
-        let data = dir.join("data");
-        let (server, url) = start_server(&crew, &data, "127.0.0.1:0").await?;
-        let client = server_at(url.parse().map_err(Failure::failed)?)?;
-        let (receiver_process, receiver_url) = crew.start_serving(&["receiver"]).await?;
+        let mut servers = Vec::new();
+        for _ in 0..stage.nodes() {
+            let (process, url) = stage.start_server(&crew, "127.0.0.1:0").await?;
+            let client = server_at(url.parse().map_err(Failure::failed)?)?;
+            servers.push(Server { process: Some(process), url, client });
+        }
+        let (receiver_process, receiver_url) = crew.start_serving(&["receiver"], &[]).await?;
         let mut director = Director {
             cast: Cast { orders: args.orders, seed, naive_only: args.naive_only },
             crew,
             heard,
-            data,
-            server: Some(server),
-            url,
-            client,
+            stage,
+            servers,
             receiver: Receiver::at(&receiver_url),
             receiver_url,
             _receiver_process: receiver_process,
             producers: HashMap::new(),
             workers: HashMap::new(),
+            workers_started: 0,
             paused: None,
             plan: Plan::draw(seed, args.orders),
             books: Books::default(),
@@ -105,8 +118,20 @@ impl Director {
         Ok(director)
     }
 
+    /// One server after the other.
+    fn server(&self, nth: usize) -> Result<&Server, Failure> {
+        let server = self.servers.get(nth % self.servers.len().max(1));
+        server.ok_or_else(|| Failure::failed("there is no server"))
+    }
+
+    fn client(&self) -> Result<&Client, Failure> {
+        Ok(&self.server(0)?.client)
+    }
+
     fn start_worker(&mut self) -> Result<(), Failure> {
-        let mut arguments = vec!["worker", "--server", &self.url, "--receiver", &self.receiver_url];
+        let server = self.server(self.workers_started)?.url.clone();
+        self.workers_started += 1;
+        let mut arguments = vec!["worker", "--server", &server, "--receiver", &self.receiver_url];
         if self.cast.naive_only {
             arguments.push("--naive-only");
         }
@@ -118,7 +143,8 @@ impl Director {
     fn start_producer(&mut self, arrays: bool) -> Result<(), Failure> {
         let (orders, seed) =
             (self.cast.orders.to_string(), self.cast.seed.wrapping_add(u64::from(arrays)).to_string());
-        let mut arguments = vec!["producer", "--server", &self.url, "--orders", &orders, "--seed", &seed];
+        let server = self.server(usize::from(arrays))?.url.clone();
+        let mut arguments = vec!["producer", "--server", &server, "--orders", &orders, "--seed", &seed];
         if arrays {
             arguments.push("--arrays");
         }
@@ -147,7 +173,7 @@ impl Director {
                 return self.finale().await;
             }
         }
-        let counts = survey::counts(&self.client).await?;
+        let counts = survey::counts(self.client()?).await?;
         Err(self.crew.explain(&format!("the demo does not come to its end: {counts:?}")))
     }
 
@@ -245,17 +271,20 @@ impl Director {
         self.workers.get(&paused.pid).map_or(Ok(()), Member::resume)
     }
 
-    /// Kills the server, starts it again on the same data and port, and looks whether everything is there that was
+    /// Kills a server, starts it again on the same data and port, and looks whether everything is there that was
     /// acknowledged before.
     async fn strike_server(&mut self) -> Result<(), Failure> {
-        if let Some(server) = self.server.take() {
-            server.kill();
+        let nth = usize::try_from(self.kills.servers).unwrap_or(0) % self.servers.len().max(1);
+        let Some(server) = self.servers.get_mut(nth) else { return Ok(()) };
+        if let Some(process) = server.process.take() {
+            process.kill();
         }
         self.kills.servers += 1;
-        let listen = self.url.trim_start_matches("http://").to_owned();
-        self.server = Some(start_server(&self.crew, &self.data, &listen).await?.0);
+        let listen = server.url.trim_start_matches("http://").to_owned();
+        server.process = Some(self.stage.start_server(&self.crew, &listen).await?.0);
+        let client = server.client.clone();
         let there: HashMap<JobId, Row> =
-            survey::rows(&self.client).await?.into_iter().map(|row| (row.id, row)).collect();
+            survey::rows(&client).await?.into_iter().map(|row| (row.id, row)).collect();
         let is_there = |(id, told): (&JobId, &JobTold)| {
             let leased = told.leases.iter().map(|(attempt, _)| *attempt).max().unwrap_or(0);
             there.get(id).is_some_and(|row| {
@@ -267,7 +296,7 @@ impl Director {
             acknowledged: self.books.acknowledged(),
             missing: missing as u64,
             highest_token_before: self.books.highest_token,
-            token_after: survey::probe(&self.client).await?,
+            token_after: survey::probe(&client).await?,
         });
         Ok(())
     }
@@ -282,24 +311,24 @@ impl Director {
         if !quiet {
             return Ok(false);
         }
-        let counts = survey::counts(&self.client).await?;
+        let counts = survey::counts(self.client()?).await?;
         Ok(counts.values().all(|counts| survey::unfinished(counts) == 0))
     }
 
     /// What is better looked at in peace, and then the count.
     async fn finale(mut self) -> Result<Seen, Failure> {
         self.bar.set("counting", self.cast.orders.into(), self.cast.orders.into());
-        let poison = survey::poison(&self.client).await?;
-        let reused = survey::reuse_key(&self.client, 0).await?;
+        let poison = survey::poison(self.client()?).await?;
+        let reused = survey::reuse_key(self.client()?, 0).await?;
         while let Ok(heard) = self.heard.try_recv() {
             self.hear(heard).await?;
         }
         self.workers.clear();
-        let rows = survey::rows(&self.client).await?;
+        let rows = survey::rows(self.client()?).await?;
         let told_of = self.books.refused.keys().map(|(id, _)| *id).collect::<HashSet<_>>();
         let with_a_story = |row: &&Row| row.attempts > 1 || row.group.is_some() || told_of.contains(&row.id);
         let ids = rows.iter().filter(with_a_story).map(|row| row.id);
-        let histories = survey::histories(&self.client, ids).await?;
+        let histories = survey::histories(self.client()?, ids).await?;
         let evidence = Evidence {
             cast: self.cast,
             kills: self.kills,
@@ -307,16 +336,11 @@ impl Director {
             books: &self.books,
             rows: &rows,
             histories: &histories,
-            counts: &survey::counts(&self.client).await?,
+            counts: &survey::counts(self.client()?).await?,
             ledgers: &self.receiver.ledgers().await?,
             poison: &poison,
             reused: reused.as_ref(),
         };
         Ok(judge(&evidence))
     }
-}
-
-async fn start_server(crew: &Crew, data: &Path, listen: &str) -> Result<(Member, String), Failure> {
-    let data = data.to_string_lossy();
-    crew.start_serving(&["server", "--listen", listen, "--data", &data, "--log", "warn"]).await
 }

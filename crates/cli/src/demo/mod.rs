@@ -13,6 +13,7 @@ mod print;
 mod producer;
 mod receiver;
 mod report;
+mod stage;
 mod survey;
 mod verdict;
 mod worker;
@@ -23,11 +24,12 @@ use onefold_runtime::SystemEntropy;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::Client;
-use crate::config::{Config, RemoteSettings, ServeArgs, ServerUrl};
+use crate::config::{Config, PostgresUrl, RemoteSettings, ServeArgs, ServerUrl};
 use crate::failure::Failure;
-use crate::output::{Output, note};
+use crate::output::Output;
 use crate::serve;
 use director::Director;
+use stage::Stage;
 
 /// `onefold demo`.
 #[derive(Debug, Clone, Args)]
@@ -41,7 +43,11 @@ pub(crate) struct DemoArgs {
     /// Only what happens without an idempotency key; exits non-zero, because customers are charged twice
     #[arg(long)]
     naive_only: bool,
-    /// Leave the temporary directory with the server's data where it is
+    /// Keep the orders in this PostgreSQL database, served by two nodes, in a schema of its own that is dropped
+    /// afterwards
+    #[arg(long, value_name = "URL")]
+    postgres: Option<PostgresUrl>,
+    /// Leave the temporary directory with the server's data, or the schema, where it is
     #[arg(long)]
     keep: bool,
 }
@@ -61,13 +67,15 @@ pub(crate) async fn demo(args: DemoArgs, output: Output) -> Result<(), Failure> 
     let mut dir = tempfile::Builder::new().prefix("onefold-demo-").tempdir().map_err(|error| {
         Failure::failed(format!("cannot make a temporary directory: {error}; set TMPDIR to where that works"))
     })?;
+    let stage = Stage::new(dir.path(), args.postgres.as_ref(), seed)?;
     dir.disable_cleanup(args.keep);
     let outcome = tokio::select! {
-        outcome = play(&args, seed, dir.path(), output) => outcome,
+        outcome = play(&args, seed, dir.path(), stage.clone(), output) => outcome,
         signal = interrupted() => Err(Failure::failed(format!("ended by {}", signal?))),
     };
-    if args.keep {
-        note(&format!("the server's data and what its processes logged are in {}", dir.path().display()));
+    match args.keep {
+        true => stage.tell_kept(dir.path()),
+        false => stage.strike().await,
     }
     let seen = outcome?;
     print::print(&seen, output)?;
@@ -81,9 +89,10 @@ async fn play(
     args: &DemoArgs,
     seed: u64,
     dir: &std::path::Path,
+    stage: Stage,
     output: Output,
 ) -> Result<verdict::Seen, Failure> {
-    let director = Director::begin(args, seed, dir, output).await?;
+    let director = Director::begin(args, seed, dir, stage, output).await?;
     director.direct().await
 }
 
