@@ -12,6 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// A client with a connection of its own.
 pub struct Client {
     server: SocketAddr,
+    patience: Duration,
     connection: Option<BufReader<TcpStream>>,
 }
 
@@ -60,7 +61,12 @@ impl Reply {
 impl Client {
     /// A client of the server at this address, not connected yet.
     pub fn new(server: SocketAddr) -> Client {
-        Client { server, connection: None }
+        Client::patient(server, PATIENCE)
+    }
+
+    /// One that takes a server for dead that says nothing for so long.
+    pub fn patient(server: SocketAddr, patience: Duration) -> Client {
+        Client { server, patience, connection: None }
     }
 
     /// Sends a request and waits for its answer.
@@ -99,10 +105,10 @@ impl Client {
     }
 
     fn connect(&self) -> io::Result<BufReader<TcpStream>> {
-        let stream = TcpStream::connect(self.server)?;
+        let stream = TcpStream::connect_timeout(&self.server, self.patience)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
         Ok(BufReader::new(stream))
     }
 

@@ -1,5 +1,6 @@
 //! `onefold serve`, killed and started again.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -11,16 +12,16 @@ use crate::{Client, Process, onefold_command};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server on a data directory. It keeps its port over restarts.
+/// A server. It keeps its port over restarts.
 pub struct Server {
-    data: PathBuf,
-    arguments: Vec<String>,
+    dir: PathBuf,
+    arguments: Vec<OsString>,
     address: SocketAddr,
     process: Option<Process>,
 }
 
 impl Server {
-    /// Starts one on a free port and waits until it serves.
+    /// Starts one on a data directory and a free port, and waits until it serves.
     pub fn start(data: &Path) -> Server {
         Server::start_with(data, &[]).unwrap_or_else(|errors| panic!("the server did not start: {errors}"))
     }
@@ -30,9 +31,23 @@ impl Server {
     /// # Errors
     /// What it said, if it ended instead of serving.
     pub fn start_with(data: &Path, arguments: &[&str]) -> Result<Server, String> {
-        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let dir = data.parent().expect("the data directory is in another one");
+        let of_store = ["--data".into(), data.into()];
+        Server::start_in(dir, of_store.into_iter().chain(arguments.iter().map(OsString::from)).collect())
+    }
+
+    /// Starts one on a database, with more arguments, to be run in `dir`.
+    ///
+    /// # Errors
+    /// What it said, if it ended instead of serving.
+    pub fn start_on(postgres: &str, dir: &Path, arguments: &[&str]) -> Result<Server, String> {
+        let all = [&["--postgres", postgres], arguments].concat();
+        Server::start_in(dir, all.into_iter().map(OsString::from).collect())
+    }
+
+    fn start_in(dir: &Path, arguments: Vec<OsString>) -> Result<Server, String> {
         let address = "127.0.0.1:0".parse().expect("an address");
-        let mut server = Server { data: data.to_owned(), arguments, address, process: None };
+        let mut server = Server { dir: dir.to_owned(), arguments, address, process: None };
         server.spawn();
         server.wait_serving()?;
         Ok(server)
@@ -60,9 +75,8 @@ impl Server {
 
     /// Starts the process and does not wait for anything.
     pub fn spawn(&mut self) {
-        let dir = self.data.parent().expect("the data directory is in another one");
-        let mut command = onefold_command(dir);
-        command.arg("serve").arg("--data").arg(&self.data);
+        let mut command = onefold_command(&self.dir);
+        command.arg("serve");
         command.args(["--listen", &self.address.to_string(), "--log", "warn"]).args(&self.arguments);
         self.process = Some(Process::start(&mut command, ""));
     }

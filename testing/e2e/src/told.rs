@@ -20,6 +20,8 @@ pub struct Lease {
     pub token: u64,
     /// What an earlier attempt left, if that was a token.
     pub checkpoint: Option<u64>,
+    /// When the last attempt may start.
+    pub retry_until: String,
 }
 
 impl Lease {
@@ -30,6 +32,7 @@ impl Lease {
             attempt: job["attempt"].as_u64().expect("an attempt has a number"),
             token: job["fencing_token"].as_u64().expect("a lease has a token"),
             checkpoint: job["checkpoint"].as_u64(),
+            retry_until: job["retry_until"].as_str().unwrap_or_default().to_owned(),
         }
     }
 }
@@ -49,6 +52,8 @@ struct Books {
     duplicates: u64,
     completed: u64,
     jobs: HashMap<String, JobTold>,
+    /// Jobs of each group, in the order in which they were accepted, one after the other.
+    groups: HashMap<String, Vec<String>>,
     /// Token to job and attempt.
     tokens: HashMap<u64, (String, u64)>,
     broken: Vec<String>,
@@ -159,6 +164,11 @@ impl Told {
         }
     }
 
+    /// An add to a group was answered with this job, before the next one was sent.
+    pub fn in_group(&self, group: &str, id: &str) {
+        self.books().groups.entry(group.to_owned()).or_default().push(id.to_owned());
+    }
+
     /// A lease was handed out. `highest` is what [`Told::highest_token`] was before it was asked for.
     pub fn leased(&self, lease: Lease, highest: u64) {
         self.acknowledge();
@@ -173,6 +183,9 @@ impl Told {
             books.broken(format!("I4: {lease:?} has the token of attempt {attempt} of {id}"));
         }
         let id = lease.id.clone();
+        if lease.retry_until.is_empty() {
+            books.broken(format!("I11: {lease:?} does not say how long it may be tried"));
+        }
         let left = books.job(&id).checkpoint;
         if lease.checkpoint < left {
             books.broken(format!("I1: {lease:?} was not given the checkpoint of token {left:?}"));
@@ -264,8 +277,26 @@ impl Told {
                 None => broken.push(format!("I1: somebody was told of {id}, and it is not there")),
             }
         }
+        for (group, ids) in &books.groups {
+            let jobs: Vec<&Value> = ids.iter().filter_map(|id| there.get(id.as_str()).copied()).collect();
+            for pair in jobs.windows(2) {
+                let (last, first) = (tokens(pair[0]).max(), tokens(pair[1]).min());
+                if first.is_some_and(|first| last.is_none_or(|last| last >= first)) {
+                    broken.push(format!(
+                        "I8: in {group}, {} was leased with token {first:?} before {} was over, which has {last:?}",
+                        pair[1]["id"], pair[0]["id"],
+                    ));
+                }
+            }
+        }
         broken
     }
+}
+
+/// The tokens of a job's attempts.
+fn tokens(job: &Value) -> impl Iterator<Item = u64> {
+    let attempts = job["attempts"].as_array().expect("a job in full has attempts");
+    attempts.iter().map(|attempt| attempt["fencing_token"].as_u64().unwrap_or(0))
 }
 
 impl JobTold {
@@ -276,7 +307,7 @@ impl JobTold {
     fn compare(&self, job: &Value, broken: &mut Vec<String>) {
         let id = text(&job["id"]);
         let attempts = job["attempts"].as_array().expect("a job in full has attempts");
-        let tokens: Vec<u64> = attempts.iter().map(|a| a["fencing_token"].as_u64().unwrap_or(0)).collect();
+        let tokens: Vec<u64> = tokens(job).collect();
         if !tokens.is_sorted_by(|a, b| a < b) {
             broken.push(format!("I4: the tokens of {id} go back: {tokens:?}"));
         }
@@ -310,6 +341,11 @@ impl JobTold {
         {
             broken.push(format!("I1: {id} was completed with token {token}, and is {}", job["state"]));
         }
+        if let (Some(completed), Some(last)) = (self.completed_by(), tokens.last())
+            && *last > completed
+        {
+            broken.push(format!("I4: {id} was completed with token {completed}, and ran again with {last}"));
+        }
         if self.cancelled && job["state"] != "cancelled" {
             broken.push(format!("I1: {id} was cancelled, and is {}", job["state"]));
         }
@@ -330,7 +366,8 @@ mod tests {
     use super::*;
 
     fn lease(token: u64) -> Lease {
-        Lease { id: "job_1".to_owned(), attempt: token - 10, token, checkpoint: None }
+        let retry_until = "2026-01-01T00:00:00Z".to_owned();
+        Lease { id: "job_1".to_owned(), attempt: token - 10, token, checkpoint: None, retry_until }
     }
 
     /// What a server with the job of [`told`] shows.
@@ -380,6 +417,31 @@ mod tests {
         let other = json!({"id": "job_2", "key": "k", "state": "available", "attempts": []});
         assert!(complaint(&told(), &[there(), other.clone()]).contains("I3: key k has two jobs"));
         assert!(complaint(&told(), &[there(), other]).contains("I2: job_2"));
+        let ran_again = json!({"number": 3, "fencing_token": 13, "outcome": null});
+        let mut job = there();
+        job["attempts"].as_array_mut().unwrap().push(ran_again);
+        assert!(complaint(&told(), &[job]).contains("I4: job_1 was completed with token 12, and ran again"));
+    }
+
+    /// A job of a group that was leased before the one before it was over, or that nobody leased before it.
+    #[test]
+    fn a_group_that_is_not_in_order_is_seen() {
+        let job = |id: &str, tokens: &[u64]| {
+            let attempts: Vec<Value> = tokens.iter().map(|token| json!({ "fencing_token": token })).collect();
+            json!({"id": id, "key": id, "state": "completed", "attempts": attempts})
+        };
+        let complaints = |first: &[u64], second: &[u64]| {
+            let told = Told::new();
+            for id in ["a", "b"] {
+                told.added(id, id, false);
+                told.in_group("g", id);
+            }
+            complaint(&told, &[job("a", first), job("b", second)])
+        };
+        assert_eq!(complaints(&[1, 2], &[3, 4]), "");
+        assert_eq!(complaints(&[1], &[]), "");
+        assert!(complaints(&[1, 3], &[2, 4]).contains("I8: in g"));
+        assert!(complaints(&[], &[2]).contains("I8: in g"));
     }
 
     #[test]
@@ -393,6 +455,8 @@ mod tests {
         assert!(after(|told| told.added("k", "job_1", false)).contains("I3: key k was told to be new twice"));
         assert!(after(|told| told.leased(lease(12), 11)).contains("I4: Lease"));
         assert!(after(|told| told.leased(lease(13), 13)).contains("no larger token"));
+        let endless = |told: &Told| told.leased(Lease { retry_until: String::new(), ..lease(13) }, 12);
+        assert!(after(endless).contains("I11: Lease"));
         assert!(
             after(|told| told.ended(&lease(13), "completed", "completed")).contains("with token 12 before")
         );

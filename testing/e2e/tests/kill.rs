@@ -3,17 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
-#[path = "kill/clients.rs"]
-mod clients;
-
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use clients::{Habit, Load};
 use onefold_e2e::{
-    Client, Gate, Rng, Server, Told, all_jobs, counts, job, long, now, seed, sum_of_states, until,
+    Gate, Habit, Load, Rng, Server, Told, counts, in_full, long, now, seed, sum_of_states, unfinished, until,
 };
-use serde_json::Value;
 
 const PRODUCERS: u64 = 8;
 const WORKERS: u64 = 8;
@@ -35,7 +29,7 @@ fn what_clients_were_told_is_so_after_any_number_of_sigkills() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(&dir.path().join("data"));
     let (gate, told, started) = (Gate::new(), Told::new(), now());
-    let load = Load::new(server.address(), &gate, &told, seed);
+    let load = Load::new(&[server.address()], PATIENCE, &gate, &told, seed);
     gate.set_serving(true);
     let (mut kills, mut early, mut limits) = (0, 0, Vec::new());
     std::thread::scope(|threads| {
@@ -80,7 +74,7 @@ fn what_clients_were_told_is_so_after_any_number_of_sigkills() {
     });
     let finished_after = now() - started;
     server.restart();
-    let jobs = in_full(&server, "load");
+    let jobs = in_full(server.address(), "load");
     told.compare(&jobs);
     for (queue, limit) in &limits {
         let set = server.client().get(&format!("/v1/queues/{queue}")).ok();
@@ -110,7 +104,7 @@ fn without_faults_every_job_is_delivered_once() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("data"));
     let (gate, told) = (Gate::new(), Told::new());
-    let load = Load::new(server.address(), &gate, &told, seed);
+    let load = Load::new(&[server.address()], PATIENCE, &gate, &told, seed);
     gate.set_serving(true);
     std::thread::scope(|threads| {
         let _at_last = gate.finish_at_last();
@@ -126,33 +120,9 @@ fn without_faults_every_job_is_delivered_once() {
         });
         gate.finish();
     });
-    let jobs = in_full(&server, "load");
+    let jobs = in_full(server.address(), "load");
     told.compare(&jobs);
     let deliveries: u64 = jobs.iter().map(|job| job["attempts"].as_array().unwrap().len() as u64).sum();
     assert_eq!((told.leases(), deliveries, told.completed()), (told.keys(), told.keys(), told.keys()));
     assert_eq!(told.stale(), 0);
-}
-
-fn unfinished(counts: &Value) -> u64 {
-    ["scheduled", "available", "running", "retrying"]
-        .iter()
-        .map(|state| counts[*state].as_u64().unwrap())
-        .sum()
-}
-
-/// All jobs of a queue with their history, asked for by several clients.
-fn in_full(server: &Server, queue: &str) -> Vec<Value> {
-    let (address, listed) = (server.address(), all_jobs(&mut server.client(), queue));
-    let next = AtomicU64::new(0);
-    let read = || {
-        let (mut client, mut jobs) = (Client::new(address), Vec::new());
-        while let Some(listed) = listed.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap()) {
-            jobs.push(job(&mut client, listed["id"].as_str().unwrap()));
-        }
-        jobs
-    };
-    std::thread::scope(|threads| {
-        let readers: Vec<_> = (0..WORKERS).map(|_| threads.spawn(read)).collect();
-        readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect()
-    })
 }

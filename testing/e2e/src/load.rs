@@ -1,36 +1,60 @@
-//! Producers and workers that go on whatever happens to the server, and write down what they are told.
+//! Producers and workers that go on whatever happens to the servers, and write down what they are told.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use onefold_e2e::{Client, Gate, Lease, Reply, Rng, Told};
 use serde_json::{Value, json};
+
+use crate::{Client, Gate, Lease, Reply, Rng, Told};
 
 /// Producers rest while this many of their jobs are not completed.
 const BACKLOG: u64 = 5_000;
 /// Keys of the last so many that all producers fight over.
 const CONTESTED: u64 = 40;
 
+/// A settle is sent again at most so often because jobs of it are in use.
+const AGAIN: usize = 1_000;
+
 /// What clients of one run share.
-pub(crate) struct Shared {
+struct Shared {
     stop: AtomicBool,
     contested: AtomicU64,
 }
 
 /// Who the clients of one run are.
 #[derive(Clone, Copy)]
-pub(crate) struct Load<'a> {
-    server: SocketAddr,
+pub struct Load<'a> {
+    /// Any of them will do.
+    servers: &'a [SocketAddr],
+    /// After so long without an answer a request is sent again, to another server if there is one.
+    patience: Duration,
     gate: &'a Gate,
     told: &'a Told,
     seed: u64,
     shared: &'a Shared,
 }
 
+/// A client's way to all servers.
+struct Clients {
+    all: Vec<Client>,
+    at: usize,
+}
+
+impl Clients {
+    fn current(&mut self) -> &mut Client {
+        let at = self.at % self.all.len();
+        &mut self.all[at]
+    }
+
+    fn next(&mut self) {
+        self.at = self.at.wrapping_add(1);
+    }
+}
+
 /// How a worker treats its leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Habit {
+pub enum Habit {
     /// Completes what it gets.
     Completing,
     /// Ends its leases in time, in one way or another.
@@ -53,56 +77,93 @@ enum What {
 }
 
 impl<'a> Load<'a> {
-    pub(crate) fn new(server: SocketAddr, gate: &'a Gate, told: &'a Told, seed: u64) -> Load<'a> {
+    /// Clients of these servers, which are one store.
+    pub fn new(
+        servers: &[SocketAddr],
+        patience: Duration,
+        gate: &'a Gate,
+        told: &'a Told,
+        seed: u64,
+    ) -> Load<'a> {
         // Threads of a scope want to share it for as long as the test runs.
         let shared =
             Box::leak(Box::new(Shared { stop: AtomicBool::new(false), contested: AtomicU64::new(0) }));
-        Load { server, gate, told, seed, shared }
+        Load { servers: servers.to_vec().leak(), patience, gate, told, seed, shared }
+    }
+
+    fn clients(&self, first: u64) -> Clients {
+        let all = self.servers.iter().map(|server| Client::patient(*server, self.patience)).collect();
+        Clients { all, at: usize::try_from(first).unwrap_or(0) }
     }
 
     /// Producers end once everything they sent is answered.
-    pub(crate) fn stop_producing(&self) {
+    pub fn stop_producing(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
 
     /// Posts until there is an answer. What became of a request whose connection died is not known, so it is sent
-    /// again; a server that is not serving yet or any more is asked again as well. `None` once it is over.
-    fn post(&self, client: &mut Client, path: &str, body: &Value) -> Option<Reply> {
-        self.send(client, &format!("POST {path}"), body)
+    /// again; so it is if the server cannot do it now. `None` once it is over.
+    fn post(&self, clients: &mut Clients, path: &str, body: &Value) -> Option<Reply> {
+        self.send(clients, &format!("POST {path}"), body)
     }
 
-    fn put(&self, client: &mut Client, path: &str, body: &Value) {
-        if let Some(reply) = self.send(client, &format!("PUT {path}"), body) {
+    fn put(&self, clients: &mut Clients, path: &str, body: &Value) {
+        if let Some(reply) = self.send(clients, &format!("PUT {path}"), body) {
             reply.ok();
         }
     }
 
-    fn send(&self, client: &mut Client, head: &str, body: &Value) -> Option<Reply> {
+    fn send(&self, clients: &mut Clients, head: &str, body: &Value) -> Option<Reply> {
         loop {
             self.gate.serving();
-            match client.send(head, &[("Content-Type", "application/json")], body.to_string().as_bytes()) {
-                Ok(reply) if reply.status != 503 => return Some(reply),
+            let fields = &[("Content-Type", "application/json")];
+            match clients.current().send(head, fields, body.to_string().as_bytes()) {
+                Ok(reply) if reply.status != 503 && !is_in_use(&reply) => return Some(reply),
                 Ok(_) | Err(_) if self.gate.is_over() => return None,
-                Ok(_) | Err(_) => self.gate.pause(Duration::from_millis(2)),
+                Ok(_) | Err(_) => {
+                    clients.next();
+                    self.gate.pause(Duration::from_millis(2));
+                }
             }
         }
     }
 
     /// Adds keyed jobs until told to stop, or until there are `count` of its own.
-    pub(crate) fn produce(&self, number: u64, count: Option<u64>) {
-        let (mut client, mut random) = (Client::new(self.server), Rng::new(self.seed, number));
+    pub fn produce(&self, number: u64, count: Option<u64>) {
+        let (mut clients, mut random) = (self.clients(number), Rng::new(self.seed, number));
         let mut own = 0;
         while !self.shared.stop.load(Ordering::Relaxed) && count.is_none_or(|count| own < count) {
             let keys: Vec<String> =
                 (0..random.within(1..40)).map(|_| self.key(number, &mut own, &mut random)).collect();
             if let ([key], true) = (&keys[..], random.one_in(2)) {
-                self.add_one(&mut client, key);
+                self.add_one(&mut clients, key, &new_job(key));
             } else {
-                self.add_many(&mut client, &keys);
+                self.add_many(&mut clients, &keys);
             }
-            while self.told.keys() > self.told.completed() + BACKLOG && !self.gate.is_over() {
-                self.gate.pause(Duration::from_millis(20));
+            self.rest();
+        }
+    }
+
+    fn rest(&self) {
+        while self.told.keys() > self.told.completed() + BACKLOG && !self.gate.is_over() {
+            self.gate.pause(Duration::from_millis(20));
+        }
+    }
+
+    /// Adds jobs of one group, one after the other, until told to stop.
+    pub fn produce_in_order(&self, number: u64) {
+        let (mut clients, group) = (self.clients(number), format!("group-{number}"));
+        for place in 0_u64.. {
+            if self.shared.stop.load(Ordering::Relaxed) {
+                return;
             }
+            let key = format!("ordered-{number}-{place}");
+            let job = json!({"kind": "load", "payload": {"of": key}, "key": key, "group": group});
+            let Some(added) = self.add_one(&mut clients, &key, &job) else { return };
+            self.told.in_group(&group, added["id"].as_str().expect("a job has an id"));
+            self.rest();
+            // The next one may go to another server.
+            clients.next();
         }
     }
 
@@ -122,24 +183,28 @@ impl<'a> Load<'a> {
         format!("own-{number}-{}", *own - 1)
     }
 
-    fn add_one(&self, client: &mut Client, key: &str) {
-        if let Some(reply) = self.post(client, "/v1/queues/load/jobs", &new_job(key)) {
-            let status = reply.status;
-            let answer = reply.ok();
-            if (status == 201) == (answer["duplicate"] == true) {
-                self.told.broken(format!("the status of an add is {status}: {answer}"));
-            }
-            self.note_added(key, &answer);
+    fn add_one(&self, clients: &mut Clients, key: &str, job: &Value) -> Option<Value> {
+        let reply = self.post(clients, "/v1/queues/load/jobs", job)?;
+        let status = reply.status;
+        let answer = reply.ok();
+        if (status == 201) == (answer["duplicate"] == true) {
+            self.told.broken(format!("the status of an add is {status}: {answer}"));
         }
+        self.note_added(key, &answer);
+        Some(answer)
     }
 
-    fn add_many(&self, client: &mut Client, keys: &[String]) {
+    fn add_many(&self, clients: &mut Clients, keys: &[String]) {
         let body = Value::Array(keys.iter().map(|key| new_job(key)).collect());
-        if let Some(reply) = self.post(client, "/v1/queues/load/jobs", &body) {
-            let answer = reply.ok();
-            let jobs = answer["jobs"].as_array().expect("a list of jobs");
-            assert_eq!(jobs.len(), keys.len());
-            keys.iter().zip(jobs).for_each(|(key, job)| self.note_added(key, job));
+        let Some(reply) = self.post(clients, "/v1/queues/load/jobs", &body) else { return };
+        let answer = reply.ok();
+        let jobs = answer["jobs"].as_array().expect("a list of jobs");
+        assert_eq!(jobs.len(), keys.len());
+        for (key, job) in keys.iter().zip(jobs) {
+            match job["error"]["code"].as_str() {
+                Some("key-in-progress") => drop(self.add_one(clients, key, &new_job(key))),
+                _ => self.note_added(key, job),
+            }
         }
     }
 
@@ -151,8 +216,8 @@ impl<'a> Load<'a> {
     }
 
     /// Cancels jobs and changes settings until told to stop: the limit that each queue was given.
-    pub(crate) fn operate(&self) -> Vec<(String, u64)> {
-        let (mut client, mut random) = (Client::new(self.server), Rng::new(self.seed, 200));
+    pub fn operate(&self) -> Vec<(String, u64)> {
+        let (mut clients, mut random) = (self.clients(0), Rng::new(self.seed, 200));
         let mut limits = Vec::new();
         for number in 0.. {
             if self.shared.stop.load(Ordering::Relaxed) {
@@ -160,26 +225,27 @@ impl<'a> Load<'a> {
             }
             let key = format!("cancelled-{number}");
             let job = json!({"kind": "load", "payload": {"of": key}, "key": key, "delay": "1h"});
-            let Some(added) = self.post(&mut client, "/v1/queues/load/jobs", &job) else { break };
+            let Some(added) = self.post(&mut clients, "/v1/queues/load/jobs", &job) else { break };
             let added = added.ok();
             self.note_added(&key, &added);
             let id = added["id"].as_str().expect("a job has an id").to_owned();
-            let Some(cancelled) = self.post(&mut client, &format!("/v1/jobs/{id}/cancel"), &json!({})) else {
+            let Some(cancelled) = self.post(&mut clients, &format!("/v1/jobs/{id}/cancel"), &json!({}))
+            else {
                 break;
             };
             if cancelled.ok()["state"] == "cancelled" {
                 self.told.cancelled(&id);
             }
             let (queue, limit) = (format!("queue-{number}"), random.within(1..1_000));
-            self.put(&mut client, &format!("/v1/queues/{queue}"), &json!({ "concurrency": limit }));
+            self.put(&mut clients, &format!("/v1/queues/{queue}"), &json!({ "concurrency": limit }));
             limits.push((queue, limit));
         }
         limits
     }
 
     /// Leases and ends jobs until it is over.
-    pub(crate) fn work(&self, number: u64, habit: Habit) {
-        let (mut client, mut random) = (Client::new(self.server), Rng::new(self.seed, 100 + number));
+    pub fn work(&self, number: u64, habit: Habit) {
+        let (mut clients, mut random) = (self.clients(number), Rng::new(self.seed, 100 + number));
         for poll in 0.. {
             if self.gate.is_over() {
                 return;
@@ -192,10 +258,14 @@ impl<'a> Load<'a> {
                 "worker": format!("{habit:?}-{number}"), "poll_id": format!("{}-{poll}", self.seed),
             });
             let highest = self.told.highest_token();
-            let Some(reply) = self.post(&mut client, "/v1/leases", &body) else { return };
+            let Some(reply) = self.post(&mut clients, "/v1/leases", &body) else { return };
             let leased = reply.ok();
             let leases: Vec<Lease> =
                 leased["jobs"].as_array().expect("a list of jobs").iter().map(Lease::of).collect();
+            // Any server may be told of the end.
+            if random.one_in(4) {
+                clients.next();
+            }
             leases.iter().for_each(|lease| self.told.leased(lease.clone(), highest));
             if habit == Habit::Sloppy && !leases.is_empty() {
                 self.gate.pause(Duration::from_millis(random.within(150..400)));
@@ -203,15 +273,15 @@ impl<'a> Load<'a> {
             let said: Vec<Said> =
                 leases.into_iter().flat_map(|lease| last_words(lease, habit, &mut random)).collect();
             if !said.is_empty() {
-                self.settle(&mut client, &said, random.one_in(5));
+                self.settle(&mut clients, &said, random.one_in(5));
             }
         }
     }
 
-    fn settle(&self, client: &mut Client, said: &[Said], again: bool) {
+    fn settle(&self, clients: &mut Clients, said: &[Said], again: bool) {
         let ops: Vec<&Value> = said.iter().map(|said| &said.op).collect();
         let body = json!({ "ops": ops });
-        let Some(first) = self.results(client, &body, said.len()) else { return };
+        let Some(first) = self.results(clients, &body, said.len()) else { return };
         for (said, result) in said.iter().zip(&first) {
             let answer = (result["ok"].as_bool(), result["code"].as_str(), result["state"].as_str());
             match (&said.what, answer) {
@@ -232,7 +302,7 @@ impl<'a> Load<'a> {
         if !again {
             return;
         }
-        let Some(second) = self.results(client, &body, said.len()) else { return };
+        let Some(second) = self.results(clients, &body, said.len()) else { return };
         let pairs = said.iter().zip(first.iter().zip(&second));
         for (end, (first, second)) in pairs.filter(|(said, _)| matches!(said.what, What::End(_))) {
             if (&first["ok"], &first["code"]) != (&second["ok"], &second["code"])
@@ -243,12 +313,24 @@ impl<'a> Load<'a> {
         }
     }
 
-    fn results(&self, client: &mut Client, body: &Value, count: usize) -> Option<Vec<Value>> {
-        let answer = self.post(client, "/v1/leases/settle", body)?.ok();
-        let results = answer["results"].as_array().expect("a list of results").clone();
-        assert_eq!(results.len(), count);
-        Some(results)
+    /// Results of all operations, none of which is that somebody's open transaction holds the job.
+    fn results(&self, clients: &mut Clients, body: &Value, count: usize) -> Option<Vec<Value>> {
+        for _ in 0..AGAIN {
+            let answer = self.post(clients, "/v1/leases/settle", body)?.ok();
+            let results = answer["results"].as_array().expect("a list of results");
+            assert_eq!(results.len(), count);
+            if results.iter().all(|result| result["code"] != "job-in-progress") {
+                return Some(results.clone());
+            }
+        }
+        self.told.broken(format!("jobs are in use for ever: {body}"));
+        None
     }
+}
+
+/// Somebody's open transaction holds what was asked for.
+fn is_in_use(reply: &Reply) -> bool {
+    reply.status == 409 && ["key-in-progress", "job-in-progress"].contains(&reply.refusal().1.as_str())
 }
 
 /// The job of a key, always with the same content.
