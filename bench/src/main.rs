@@ -4,6 +4,7 @@
 mod engine;
 mod floor;
 mod http;
+mod postgres;
 
 use clap::{Parser, Subcommand};
 
@@ -25,6 +26,10 @@ enum What {
     Engine(engine::Args),
     /// Adds over HTTP, beside a bare handler.
     Http(http::Args),
+    /// On PostgreSQL, in turn with pg-boss and graphile-worker.
+    Postgres(postgres::Args),
+    #[command(hide = true)]
+    PostgresNode { plan: String },
     #[command(hide = true)]
     BareServer,
     /// Only the floor.
@@ -35,6 +40,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Args::parse().what {
         What::Engine(args) => engine::run(&args),
         What::Http(args) => http::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
+        What::Postgres(args) => postgres::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
+        What::PostgresNode { plan } => {
+            postgres::run_node(&plan).map_err(|error| error as Box<dyn std::error::Error>)
+        }
         What::BareServer => http::bare_server().map_err(|error| error as Box<dyn std::error::Error>),
         What::Floor(args) => {
             floor::run(&args)?;
