@@ -18,10 +18,11 @@ use tokio::task::JoinHandle;
 
 use crate::lanes::{Call, Lanes};
 use crate::node::{Node, Verdict, commit};
+use crate::notify::keep_in_touch;
 use crate::ops::lease::Given;
 use crate::pool::{Pool, PoolOptions};
 use crate::serving::{begin_to_serve, lease_or_park, one_tick};
-use crate::{OpenError, Options, PostgresConfig, SCHEMA_VERSION, apart, migrate, ops, params, sql};
+use crate::{Listener, OpenError, Options, PostgresConfig, SCHEMA_VERSION, apart, migrate, ops, params, sql};
 
 /// Transactions of adds, and as many of leases and of settles, that a node runs at a time.
 const LANES: usize = 3;
@@ -107,6 +108,8 @@ impl PostgresEngine {
             found if found > SCHEMA_VERSION => return Err(OpenError::Newer { found, known: SCHEMA_VERSION }),
             found => return Err(OpenError::Older { found, needed: SCHEMA_VERSION }),
         }
+        let same = || Listener { server: config.server.clone(), tls: config.tls.clone() };
+        let listener = config.listen.or_else(|| (!config.transaction_pooler).then(same));
         let pool = Arc::new(Pool::new(
             PoolOptions {
                 server: config.server,
@@ -133,10 +136,11 @@ impl PostgresEngine {
             options.retention_slack,
         ));
         begin_to_serve(&node).await.map_err(|error| OpenError::Failed(error.to_string()))?;
-        let loops = vec![
+        let mut loops = vec![
             runtime.spawn(Arc::clone(&node).serve()),
             runtime.spawn(Arc::clone(&node).look_around(options.look_around)),
         ];
+        loops.extend(listener.map(|listener| runtime.spawn(keep_in_touch(Arc::clone(&node), listener))));
         let adds = Lanes::new(
             LANES,
             FULL,

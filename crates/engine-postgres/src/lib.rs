@@ -12,6 +12,7 @@ mod lanes;
 mod local;
 mod migrate;
 mod node;
+mod notify;
 mod open;
 mod ops;
 mod place;
@@ -26,5 +27,6 @@ mod work;
 
 pub use engine::PostgresEngine;
 pub use migrate::{Migrated, Migrating, SCHEMA_VERSION, drop_schema, migrate, migrate_told};
+pub use notify::Listener;
 pub use open::{OpenError, Options, PostgresConfig, Time};
 pub use tls::Tls;

@@ -10,6 +10,8 @@ use onefold_core::{
     QueueName, StepDetector, Timestamp,
 };
 
+use crate::notify::News;
+
 /// A parked call for jobs.
 pub(crate) struct Parked {
     pub(crate) params: LeaseParams,
@@ -56,7 +58,11 @@ struct Inner {
 }
 
 /// See the [module](self).
-pub(crate) struct Local(Mutex<Inner>);
+pub(crate) struct Local {
+    inner: Mutex<Inner>,
+    /// What other nodes should hear of.
+    pub(crate) news: News,
+}
 
 fn resolve_all<K>(waiters: Vec<(K, Resolver<()>)>) {
     for (_, waiter) in waiters {
@@ -106,7 +112,7 @@ impl Inner {
 
 impl Local {
     pub(crate) fn new() -> Local {
-        Local(Mutex::new(Inner {
+        let inner = Mutex::new(Inner {
             parked: BTreeMap::new(),
             arrived: 0,
             finished: Vec::new(),
@@ -120,11 +126,12 @@ impl Local {
             closed: false,
             outcomes: BTreeMap::new(),
             commits: 0,
-        }))
+        });
+        Local { inner, news: News::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn open(&self) -> Result<(), EngineError> {
@@ -137,6 +144,7 @@ impl Local {
 
     /// Takes in what a commit brought.
     pub(crate) fn committed(&self, effects: &crate::work::Effects, clock: &dyn Clock) {
+        self.news.add(&effects.leasable);
         let mut inner = self.lock();
         inner.commits += 1;
         for (outcome, count) in &effects.outcomes {

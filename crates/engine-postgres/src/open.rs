@@ -6,7 +6,7 @@ use std::time::Duration;
 use onefold_core::{Clock, DurationMs, Entropy};
 use thiserror::Error;
 
-use crate::{Tls, address};
+use crate::{Listener, Tls, address};
 
 /// Where the store is.
 #[derive(Debug, Clone)]
@@ -20,6 +20,9 @@ pub struct PostgresConfig {
     /// There is a pooler between us and the server that gives each transaction another connection (PgBouncer in
     /// transaction mode): nothing is kept in sessions, at some cost.
     pub transaction_pooler: bool,
+    /// Where nodes tell each other what became leasable. Without it, that is the server itself, or, behind a transaction
+    /// pooler, nowhere: then a job of another node is handed out to parked calls within `look_around`.
+    pub listen: Option<Listener>,
     /// Connections at the most.
     pub connections: usize,
     /// How long a connection may take to come about.
@@ -39,6 +42,7 @@ impl PostgresConfig {
             tls,
             schema: "onefold".to_owned(),
             transaction_pooler: false,
+            listen: None,
             connections: 16,
             connect_within: Duration::from_secs(5),
             lend_within: Duration::from_secs(10),

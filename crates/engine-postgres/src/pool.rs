@@ -1,5 +1,6 @@
 //! Connections: lent one transaction at a time, each with its prepared statements.
 
+use std::future::poll_fn;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,11 +9,12 @@ use futures_util::future::{join_all, try_join_all};
 use futures_util::{StreamExt, pin_mut};
 use onefold_core::{EngineError, Timestamp};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Statement};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, Row, SimpleQueryMessage, Statement};
 
 use crate::error::{Fault, Outcome, connecting, corrupt, told};
 use crate::sql::{Sql, Statements};
@@ -119,9 +121,20 @@ pub(crate) async fn connect(
     within: Duration,
     runtime: &Handle,
 ) -> Result<Client, NoConnection> {
+    connect_listening(server, tls, within, runtime, |_| {}).await
+}
+
+/// The same, hearing of each notification, and of the end of the connection by `None`.
+pub(crate) async fn connect_listening(
+    server: &tokio_postgres::Config,
+    tls: &Tls,
+    within: Duration,
+    runtime: &Handle,
+    hear: impl Fn(Option<Notification>) + Send + 'static,
+) -> Result<Client, NoConnection> {
     // Each host may take its time to be reached; and whoever is reached has to say something.
     let hosts = u32::try_from(server.get_hosts().len()).unwrap_or(1);
-    let connecting = connect_patiently(server, tls, within, runtime);
+    let connecting = connect_patiently(server, tls, within, runtime, hear);
     match tokio::time::timeout(within.saturating_mul(hosts.saturating_add(1)), connecting).await {
         Ok(connected) => Ok(connected?),
         Err(_) => Err(NoConnection::Silence),
@@ -133,6 +146,7 @@ async fn connect_patiently(
     tls: &Tls,
     within: Duration,
     runtime: &Handle,
+    hear: impl Fn(Option<Notification>) + Send + 'static,
 ) -> Result<Client, tokio_postgres::Error> {
     let mut server = server.clone();
     if server.get_connect_timeout().is_none() {
@@ -148,7 +162,7 @@ async fn connect_patiently(
     #[cfg(feature = "tls")]
     if let Some(client) = tls.client.as_ref().filter(|_| !is_of_this_machine(&server)) {
         let (client, connection) = server.connect(Connector(Arc::clone(client))).await?;
-        runtime.spawn(run(connection));
+        runtime.spawn(run(connection, hear));
         return Ok(client);
     }
     #[cfg(not(feature = "tls"))]
@@ -157,7 +171,7 @@ async fn connect_patiently(
         server.ssl_mode(SslMode::Disable);
     }
     let (client, connection) = server.connect(NoTls).await?;
-    runtime.spawn(run(connection));
+    runtime.spawn(run(connection, hear));
     Ok(client)
 }
 
@@ -166,10 +180,22 @@ fn is_of_this_machine(server: &tokio_postgres::Config) -> bool {
     server.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)))
 }
 
-async fn run(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(error = told(&error), "a database connection ended");
+async fn run<S, T>(mut connection: tokio_postgres::Connection<S, T>, hear: impl Fn(Option<Notification>))
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+        match message {
+            Ok(AsyncMessage::Notification(notification)) => hear(Some(notification)),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(error = told(&error), "a database connection ended");
+                break;
+            }
+        }
     }
+    hear(None);
 }
 
 impl Pool {
