@@ -176,6 +176,12 @@ impl PostgresEngine {
         Ok(PostgresEngine { node, adds, leases, settles, loops: Mutex::new(loops) })
     }
 
+    /// Looks at once for what other nodes and users' own transactions did, instead of with the next look around: for whoever
+    /// has just committed such a transaction.
+    pub fn look_now(&self) {
+        self.node.look_now();
+    }
+
     /// Stops at once and without a goodbye, as the end of the process would: for tests.
     pub fn abort(&self) {
         self.node.local.close();

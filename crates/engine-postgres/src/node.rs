@@ -17,6 +17,7 @@ use crate::error::{Fault, Outcome};
 use crate::floors::Floors;
 use crate::local::Local;
 use crate::ops;
+use crate::ops::lease::Given;
 use crate::pool::Pool;
 use crate::work::Work;
 
@@ -73,6 +74,8 @@ pub(crate) struct Node {
     /// Queues in which something may have become leasable; `None`: any of them.
     hints: Mutex<Option<BTreeSet<QueueName>>>,
     hinted: Notify,
+    /// Somebody has reason to look around now.
+    look: Notify,
     serving: tokio::sync::Mutex<()>,
     polls: [tokio::sync::Mutex<()>; POLL_LOCKS],
     floors: Arc<Floors>,
@@ -132,6 +135,7 @@ impl Node {
             retention_slack,
             hints,
             hinted: Notify::new(),
+            look: Notify::new(),
             serving,
             floors: Arc::default(),
             waits_long,
@@ -293,7 +297,7 @@ impl Node {
     }
 
     /// Leases for several calls at once.
-    pub(crate) async fn lease_now(&self, calls: &[&LeaseParams]) -> EngineResult<Vec<Vec<LeasedJob>>> {
+    pub(crate) async fn lease_now(&self, calls: &[&LeaseParams]) -> EngineResult<Vec<Given>> {
         commit!(self, |work| ops::lease::lease(work, calls))
     }
 
@@ -343,9 +347,12 @@ impl Node {
                     continue;
                 }
             };
-            for ((number, _), leased) in
-                calls.into_iter().zip(leased).filter(|(_, leased)| !leased.is_empty())
-            {
+            for ((number, _), given) in calls.into_iter().zip(leased) {
+                // What its repeat at another node was given is not given twice.
+                let Given::New(leased) = given else { continue };
+                if leased.is_empty() {
+                    continue;
+                }
                 if let Err(unwanted) = self.local.give(*number, leased) {
                     self.release(unwanted).await;
                 }
@@ -353,10 +360,16 @@ impl Node {
         }
     }
 
+    /// Has the next look around come at once.
+    pub(crate) fn look_now(&self) {
+        self.floors.forget();
+        self.look.notify_one();
+    }
+
     /// Looks now and then for what other nodes did. Hints between nodes may be lost; this may not.
     pub(crate) async fn look_around(self: Arc<Self>, every: Duration) {
         loop {
-            tokio::time::sleep(every).await;
+            let _ = tokio::time::timeout(every, self.look.notified()).await;
             if self.local.open().is_err() {
                 return;
             }

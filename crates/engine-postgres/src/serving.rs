@@ -9,6 +9,7 @@ use crate::engine::Lease;
 use crate::lanes::Lanes;
 use crate::local::{Parked, Reading};
 use crate::node::{Node, Verdict, commit};
+use crate::ops::lease::Given;
 use crate::ops::tick;
 use crate::{ops, params, sql};
 
@@ -91,26 +92,34 @@ pub(crate) async fn lease_or_park(
         Some(poll) => Some(node.poll_lock(poll).await),
         None => None,
     };
-    let mut leased = match params.poll {
-        Some(poll) => commit!(node, |work| ops::lease::held_by_poll(work, poll))?,
-        None => Vec::new(),
-    };
-    if leased.is_empty() && !node.local.is_draining() {
-        if let Some(poll) = params.poll {
-            node.local.end_parked(poll);
-        }
-        leased = match leases.call(Lease(params.clone())).await {
-            Some(leased) => leased?,
-            None => return Err(EngineError::Closed),
+    if node.local.is_draining() {
+        let call = &params;
+        let held = match params.poll {
+            Some(_) => commit!(node, |work| ops::lease::held(work, call))?,
+            None => Vec::new(),
         };
-        if leased.is_empty() && !params.wait.is_zero() {
-            let until = node.clock.monotonic().saturating_add(params.wait);
-            let queues = params.queues.iter().cloned().collect();
-            node.local.park(Parked { params, until, answer }, node.clock.as_ref());
-            // What became leasable between the look and the parking has told nobody.
-            node.hint(&queues);
+        // Whoever it was first given to has it.
+        let _ = answer.resolve(held);
+        return Ok(());
+    }
+    if let Some(poll) = params.poll {
+        node.local.end_parked(poll);
+    }
+    let given = leases.call(Lease(params.clone())).await.ok_or(EngineError::Closed)??;
+    let leased = match given {
+        Given::Held(held) => {
+            let _ = answer.resolve(held);
             return Ok(());
         }
+        Given::New(leased) => leased,
+    };
+    if leased.is_empty() && !params.wait.is_zero() {
+        let until = node.clock.monotonic().saturating_add(params.wait);
+        let queues = params.queues.iter().cloned().collect();
+        node.local.park(Parked { params, until, answer }, node.clock.as_ref());
+        // What became leasable between the look and the parking has told nobody.
+        node.hint(&queues);
+        return Ok(());
     }
     if let Err(unwanted) = answer.resolve(leased) {
         node.release(unwanted).await;

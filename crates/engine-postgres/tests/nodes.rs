@@ -87,6 +87,45 @@ async fn i4_racing_nodes_lease_each_job_once() {
     assert_eq!((ids.len(), counts.completed, counts.unfinished()), (300, 300, 0));
 }
 
+/// Contract: a poll that is repeated while the first is still under way, at any node, is given the same jobs, and the
+/// first cannot give them back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_repeated_at_other_nodes_is_given_the_same_jobs() {
+    let config = config();
+    let nodes = [node(&config).await, node(&config).await, node(&config).await];
+    for poll in 1..=20 {
+        add(&nodes[0], "q", vec![NewJob::default(); 10]).await;
+        let polls: Vec<_> = (0..6)
+            .map(|number: usize| {
+                let node = Arc::clone(&nodes[number % 3]);
+                let params = LeaseParams { poll: Some(poll), ..call("q", 5) };
+                tokio::spawn(async move { node.lease(params).await.unwrap() })
+            })
+            .collect();
+        let mut given = BTreeSet::new();
+        for one in polls {
+            let tokens: Vec<u64> = one.await.unwrap().iter().map(token_of).collect();
+            assert_eq!(tokens.len(), 5);
+            given.insert(tokens);
+        }
+        assert_eq!(given.len(), 1, "all get the same");
+    }
+    // A parked poll that was repeated elsewhere is not served besides, whichever of them was first.
+    let params = |wait| LeaseParams { poll: Some(99), wait: DurationMs::from_ms(wait), ..call("r", 5) };
+    let mut parked = nodes[0].lease(params(300));
+    add_one(&nodes[1], "r", NewJob::default()).await;
+    let mut given = nodes[1].lease(params(0)).await.unwrap();
+    add_one(&nodes[0], "r", NewJob::default()).await;
+    let first = loop {
+        tokio::select! {
+            first = &mut parked => break first.unwrap(),
+            ticked = nodes[0].tick() => drop(ticked.unwrap()),
+        }
+    };
+    given.extend(first);
+    assert_eq!(given.iter().map(token_of).collect::<BTreeSet<u64>>().len(), 1);
+}
+
 /// Contract: a queue's limit holds over all nodes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_holds_over_all_nodes() {

@@ -63,25 +63,57 @@ async fn high_water(work: &mut Work) -> Outcome<u64> {
     Ok(row.try_get::<_, i64>(0)?.cast_unsigned())
 }
 
-/// The jobs an earlier call with the same poll id was given and still holds.
-pub(crate) async fn held_by_poll(work: &mut Work, poll: u64) -> Outcome<Vec<LeasedJob>> {
-    let rows = work.rows(sql::BY_POLL, params![poll.cast_signed()]).await?;
-    let seqs = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    if seqs.is_empty() {
-        return Ok(Vec::new());
+/// What a call gets.
+#[derive(Debug)]
+pub(crate) enum Given {
+    /// Leases of its own.
+    New(Vec<LeasedJob>),
+    /// What an earlier call with the same poll id was given and still holds.
+    Held(Vec<LeasedJob>),
+}
+
+/// The jobs earlier calls with the same poll ids were given and still hold. None are given by others until the end of
+/// this transaction.
+async fn held_by_polls(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<BTreeMap<u64, Vec<LeasedJob>>> {
+    let polls: BTreeSet<u64> = calls.iter().filter_map(|call| call.poll).collect();
+    if polls.is_empty() {
+        return Ok(BTreeMap::new());
     }
-    let loaded = work.rows(sql::LOAD_JOBS, params![seqs.clone()]).await?;
+    // Two that fall together wait for each other, no more.
+    let locks: BTreeSet<i32> = polls.iter().map(|poll| (*poll as u32).cast_signed()).collect();
+    work.rows(sql::LOCK_POLLS, params![locks.into_iter().collect::<Vec<_>>()]).await?;
     let mut held = BTreeMap::new();
-    for row in &loaded {
+    for poll in &polls {
+        held.insert(*poll, Vec::new());
+    }
+    let places = polls.iter().map(|poll| poll.cast_signed()).collect::<Vec<_>>();
+    let rows = work.rows(sql::BY_POLL, params![places]).await?;
+    let seqs = rows.iter().map(|row| row.try_get(1)).collect::<Result<Vec<i64>, _>>()?;
+    if seqs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut jobs = BTreeMap::new();
+    for row in &work.rows(sql::LOAD_JOBS, params![seqs.clone()]).await? {
         let read = read_job(row)?;
-        let is_held = read.job.attempt.as_ref().is_some_and(|attempt| attempt.poll == Some(poll));
-        if is_held && read.job.state == State::Running {
+        if read.job.state == State::Running {
             let leased = LeasedJob { job: read.job, spec: read.spec, checkpoint: None };
-            held.insert(seq_code(leased.job.id), leased);
+            jobs.insert(seq_code(leased.job.id), leased);
         }
     }
-    give_contents(work, &mut held, seqs).await?;
-    Ok(held.into_values().collect())
+    give_contents(work, &mut jobs, seqs).await?;
+    for leased in jobs.into_values() {
+        let poll = leased.job.attempt.as_ref().and_then(|attempt| attempt.poll);
+        if let Some(held) = poll.and_then(|poll| held.get_mut(&poll)) {
+            held.push(leased);
+        }
+    }
+    held.retain(|_, jobs| !jobs.is_empty());
+    Ok(held)
+}
+
+/// What an earlier call with the same poll id was given and still holds.
+pub(crate) async fn held(work: &mut Work, call: &LeaseParams) -> Outcome<Vec<LeasedJob>> {
+    Ok(held_by_polls(work, &[call]).await?.into_values().next().unwrap_or_default())
 }
 
 /// Loads payloads and checkpoints.
@@ -97,10 +129,25 @@ async fn give_contents(work: &mut Work, jobs: &mut BTreeMap<i64, LeasedJob>, seq
 }
 
 /// Leases what there is for several calls, one after the other.
-pub(crate) async fn lease(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Vec<LeasedJob>>> {
+pub(crate) async fn lease(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Given>> {
     let (here, known) = server(work).await?;
     if here != known {
         return Err(Fault::NewServer);
+    }
+    let mut held = held_by_polls(work, calls).await?;
+    let holds = |call: &&LeaseParams| call.poll.is_some_and(|poll| held.contains_key(&poll));
+    let new: Vec<&LeaseParams> = calls.iter().copied().filter(|call| !holds(call)).collect();
+    let mut leased = lease_new(work, &new).await?.into_iter();
+    let given = |call: &&LeaseParams| match call.poll.and_then(|poll| held.remove(&poll)) {
+        Some(jobs) => Given::Held(jobs),
+        None => Given::New(leased.next().unwrap_or_default()),
+    };
+    Ok(calls.iter().map(given).collect())
+}
+
+async fn lease_new(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Vec<LeasedJob>>> {
+    if calls.is_empty() {
+        return Ok(Vec::new());
     }
     let names: BTreeSet<&QueueName> = calls.iter().flat_map(|call| &call.queues).collect();
     let asked: usize = calls.iter().map(|call| call.max as usize).sum();

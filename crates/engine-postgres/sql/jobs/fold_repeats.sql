@@ -1,0 +1,1 @@
+SELECT onefold.fold_repeats($1::integer)
