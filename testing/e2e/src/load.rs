@@ -29,6 +29,8 @@ pub struct Load<'a> {
     servers: &'a [SocketAddr],
     /// After so long without an answer a request is sent again, to another server if there is one.
     patience: Duration,
+    /// What workers ask for that end their leases in time.
+    lease: &'a str,
     gate: &'a Gate,
     told: &'a Told,
     seed: u64,
@@ -88,12 +90,21 @@ impl<'a> Load<'a> {
         // Threads of a scope want to share it for as long as the test runs.
         let shared =
             Box::leak(Box::new(Shared { stop: AtomicBool::new(false), contested: AtomicU64::new(0) }));
-        Load { servers: servers.to_vec().leak(), patience, gate, told, seed, shared }
+        Load { servers: servers.to_vec().leak(), patience, lease: "30s", gate, told, seed, shared }
+    }
+
+    /// The same with other leases than of 30 seconds.
+    pub fn with_leases(self, lease: &'a str) -> Load<'a> {
+        Load { lease, ..self }
     }
 
     fn clients(&self, first: u64) -> Clients {
         let all = self.servers.iter().map(|server| Client::patient(*server, self.patience)).collect();
         Clients { all, at: usize::try_from(first).unwrap_or(0) }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed) || self.gate.is_over()
     }
 
     /// Producers end once everything they sent is answered.
@@ -132,7 +143,7 @@ impl<'a> Load<'a> {
     pub fn produce(&self, number: u64, count: Option<u64>) {
         let (mut clients, mut random) = (self.clients(number), Rng::new(self.seed, number));
         let mut own = 0;
-        while !self.shared.stop.load(Ordering::Relaxed) && count.is_none_or(|count| own < count) {
+        while !self.is_stopped() && count.is_none_or(|count| own < count) {
             let keys: Vec<String> =
                 (0..random.within(1..40)).map(|_| self.key(number, &mut own, &mut random)).collect();
             if let ([key], true) = (&keys[..], random.one_in(2)) {
@@ -154,7 +165,7 @@ impl<'a> Load<'a> {
     pub fn produce_in_order(&self, number: u64) {
         let (mut clients, group) = (self.clients(number), format!("group-{number}"));
         for place in 0_u64.. {
-            if self.shared.stop.load(Ordering::Relaxed) {
+            if self.is_stopped() {
                 return;
             }
             let key = format!("ordered-{number}-{place}");
@@ -220,7 +231,7 @@ impl<'a> Load<'a> {
         let (mut clients, mut random) = (self.clients(0), Rng::new(self.seed, 200));
         let mut limits = Vec::new();
         for number in 0.. {
-            if self.shared.stop.load(Ordering::Relaxed) {
+            if self.is_stopped() {
                 break;
             }
             let key = format!("cancelled-{number}");
@@ -251,7 +262,7 @@ impl<'a> Load<'a> {
                 return;
             }
             let (lease, max) =
-                if habit == Habit::Sloppy { ("100ms", 8) } else { ("30s", random.within(1..60)) };
+                if habit == Habit::Sloppy { ("100ms", 8) } else { (self.lease, random.within(1..60)) };
             // Polls of workers end soon enough after the last job is done.
             let body = json!({
                 "queues": ["load"], "max": max, "lease": lease, "wait": "500ms",
