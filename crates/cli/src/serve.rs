@@ -60,8 +60,7 @@ async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
             settings.listen
         )));
     }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let engine = open(&settings, Arc::clone(&clock)).await?;
+    let Opened { engine, clock } = open(&settings, Arc::new(SystemClock::new())).await?;
     let listener = TcpListener::bind(&addresses[..]).await.map_err(|error| {
         let address = &settings.listen;
         Failure::failed(format!(
@@ -115,7 +114,13 @@ async fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, Failure> {
     Ok(addresses)
 }
 
-async fn open(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Engine>, Failure> {
+/// An engine, and the clock it lives by.
+struct Opened {
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+}
+
+async fn open(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Opened, Failure> {
     match &settings.store {
         Store::Directory(data) => open_directory(data.clone(), settings.key_index_memory, clock).await,
         Store::Postgres(postgres) => open_postgres(postgres, clock).await,
@@ -126,29 +131,30 @@ async fn open_directory(
     data: PathBuf,
     key_index_bytes: usize,
     clock: Arc<dyn Clock>,
-) -> Result<Arc<dyn Engine>, Failure> {
+) -> Result<Opened, Failure> {
+    let lives_by = Arc::clone(&clock);
     let opened = tokio::task::spawn_blocking(move || {
-        let options = Options::new(clock, Arc::new(SystemEntropy));
+        let options = Options::new(lives_by, Arc::new(SystemEntropy));
         SqliteEngine::open(data, Options { key_index_bytes, ..options })
     });
     match opened.await {
-        Ok(Ok(engine)) => Ok(Arc::new(engine)),
+        Ok(Ok(engine)) => Ok(Opened { engine: Arc::new(engine), clock }),
         Ok(Err(error)) => Err(Failure::failed(error)),
         Err(died) => Err(Failure::failed(format!("the store could not be opened: {died}"))),
     }
 }
 
 /// Opens the store, waiting for a database that is not there yet: it may have been started together with us.
-async fn open_postgres(
-    postgres: &PostgresSettings,
-    clock: Arc<dyn Clock>,
-) -> Result<Arc<dyn Engine>, Failure> {
+async fn open_postgres(postgres: &PostgresSettings, clock: Arc<dyn Clock>) -> Result<Opened, Failure> {
     let until = clock.monotonic().saturating_add(postgres.wait);
     let mut waits = false;
     loop {
         let options = PostgresOptions::new(Arc::clone(&clock), Arc::new(SystemEntropy));
         let error = match PostgresEngine::open(postgres.config.clone(), options).await {
-            Ok(engine) => return Ok(Arc::new(engine)),
+            Ok(engine) => {
+                let clock = engine.clock();
+                return Ok(Opened { engine: Arc::new(engine), clock });
+            }
             Err(error) => error,
         };
         if !error.may_pass() || clock.monotonic() >= until {

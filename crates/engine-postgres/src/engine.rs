@@ -8,21 +8,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use onefold_core::promise::{promise, promise_or_return};
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Engine, EngineError, EngineResult,
-    EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView,
-    LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
-    SettleOp, Settled, StoreStats, Ticked,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, Engine, EngineError,
+    EngineResult, EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key,
+    KeyView, LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven,
+    Setting, SettleOp, Settled, StoreStats, Ticked,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::clock::DatabaseClock;
 use crate::lanes::{Call, Lanes};
 use crate::node::{Node, Verdict, commit};
 use crate::notify::keep_in_touch;
 use crate::ops::lease::Given;
 use crate::pool::{Pool, PoolOptions};
 use crate::serving::{begin_to_serve, lease_or_park, one_tick};
-use crate::{Listener, OpenError, Options, PostgresConfig, SCHEMA_VERSION, apart, migrate, ops, params, sql};
+use crate::{
+    Listener, OpenError, Options, PostgresConfig, SCHEMA_VERSION, Time, apart, migrate, ops, params, sql,
+};
 
 /// Transactions of adds, and as many of leases and of settles, that a node runs at a time.
 const LANES: usize = 3;
@@ -103,13 +106,20 @@ impl PostgresEngine {
         let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let found = migrate::version(&migrate::client(&config, &runtime).await?, &config.schema).await?;
         match found {
-            0 => drop(migrate::migrate(&config).await?),
-            SCHEMA_VERSION => {}
-            found if found > SCHEMA_VERSION => return Err(OpenError::Newer { found, known: SCHEMA_VERSION }),
-            found => return Err(OpenError::Older { found, needed: SCHEMA_VERSION }),
+            None => drop(migrate::migrate(&config).await?),
+            Some(SCHEMA_VERSION) => {}
+            Some(found) if found > SCHEMA_VERSION => {
+                return Err(OpenError::Newer { found, known: SCHEMA_VERSION });
+            }
+            Some(found) => return Err(OpenError::Older { found, needed: SCHEMA_VERSION }),
         }
         let same = || Listener { server: config.server.clone(), tls: config.tls.clone() };
         let listener = config.listen.or_else(|| (!config.transaction_pooler).then(same));
+        let database_clock = Arc::new(DatabaseClock::new(Arc::clone(&options.clock)));
+        let clock: Arc<dyn Clock> = match options.time {
+            Time::Database => Arc::clone(&database_clock) as Arc<dyn Clock>,
+            Time::Clock => options.clock,
+        };
         let pool = Arc::new(Pool::new(
             PoolOptions {
                 server: config.server,
@@ -120,6 +130,7 @@ impl PostgresEngine {
                 connect_within: config.connect_within,
                 lend_within: config.lend_within,
                 lock_wait: config.lock_wait,
+                clock: database_clock,
             },
             runtime.clone(),
         ));
@@ -127,7 +138,7 @@ impl PostgresEngine {
         let name = format!("{}-{number}-{:016x}", std::process::id(), options.entropy.next_u64());
         let node = Arc::new(Node::new(
             pool,
-            options.clock,
+            clock,
             options.entropy,
             options.time,
             runtime.clone(),
@@ -180,6 +191,11 @@ impl PostgresEngine {
     /// has just committed such a transaction.
     pub fn look_now(&self) {
         self.node.look_now();
+    }
+
+    /// The clock it lives by: the database's time, carried on by this machine's monotonic clock.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.node.clock)
     }
 
     /// Stops at once and without a goodbye, as the end of the process would: for tests.

@@ -5,6 +5,7 @@
 
 mod address;
 mod apart;
+mod clock;
 mod engine;
 mod error;
 mod floors;

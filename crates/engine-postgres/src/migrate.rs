@@ -106,8 +106,8 @@ pub(crate) async fn client(config: &PostgresConfig, runtime: &Handle) -> Result<
     Ok(client)
 }
 
-/// The version of the schema, 0 if there is none.
-pub(crate) async fn version(client: &Client, schema: &str) -> Result<i32, OpenError> {
+/// The version of the schema, if there is one.
+pub(crate) async fn version(client: &Client, schema: &str) -> Result<Option<i32>, OpenError> {
     let there = client
         .query_typed(
             "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -123,13 +123,13 @@ pub(crate) async fn version(client: &Client, schema: &str) -> Result<i32, OpenEr
             )
             .await?;
         return match foreign.is_empty() {
-            true => Ok(0),
+            true => Ok(None),
             false => Err(OpenError::Foreign { schema: schema.to_owned() }),
         };
     }
     let text = format!("SELECT coalesce(max(version), 0) FROM {}.schema_versions", quoted(schema));
     let rows = client.query_typed(&text, &[]).await?;
-    Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
+    Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
 }
 
 /// Makes the schema, or brings it to [`SCHEMA_VERSION`]. Each step is one transaction, under a lock that lets one
@@ -151,7 +151,7 @@ pub async fn migrate_told(
 ) -> Result<Migrated, OpenError> {
     let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
     let mut client = client(config, &runtime).await?;
-    let from = version(&client, &config.schema).await?;
+    let from = version(&client, &config.schema).await?.unwrap_or(0);
     let mut now = from;
     while now < SCHEMA_VERSION {
         now = step(&mut client, &config.schema, &mut tell).await?;
@@ -191,7 +191,12 @@ async fn step(client: &mut Client, schema: &str, tell: &mut impl FnMut(Migrating
         return Ok(now);
     };
     tell(Migrating::Applies(now + 1));
-    tx.batch_execute(&for_schema(migration, schema)).await?;
+    tx.batch_execute(&for_schema(migration, schema)).await.map_err(|error| match error.code() {
+        Some(&SqlState::DUPLICATE_TABLE | &SqlState::DUPLICATE_OBJECT | &SqlState::DUPLICATE_FUNCTION) => {
+            OpenError::Torn { schema: schema.to_owned(), why: told(&error) }
+        }
+        _ => error.into(),
+    })?;
     tx.batch_execute(&format!("INSERT INTO {name}.schema_versions (version) VALUES ({})", now + 1)).await?;
     tx.commit().await?;
     Ok(now + 1)

@@ -161,6 +161,16 @@ pub enum OpenError {
         /// Its name.
         schema: String,
     },
+    /// There is a part of a store.
+    #[error(
+        "the schema {schema} is not as any version left it: {why}; restore the database, or drop the schema if nothing in it is wanted"
+    )]
+    Torn {
+        /// Its name.
+        schema: String,
+        /// The server's words.
+        why: String,
+    },
     /// An older schema: it is not changed without being asked.
     #[error("the schema is of version {found}, this program needs {needed}; run `onefold migrate`")]
     Older {

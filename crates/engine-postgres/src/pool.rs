@@ -16,6 +16,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, Row, SimpleQueryMessage, Statement};
 
+use crate::clock::DatabaseClock;
 use crate::error::{Fault, Outcome, connecting, corrupt, told};
 use crate::sql::{Sql, Statements};
 #[cfg(feature = "tls")]
@@ -53,6 +54,8 @@ pub(crate) struct PoolOptions {
     pub(crate) connect_within: Duration,
     pub(crate) lend_within: Duration,
     pub(crate) lock_wait: Duration,
+    /// Is told the database's time.
+    pub(crate) clock: Arc<DatabaseClock>,
 }
 
 pub(crate) struct Pool {
@@ -241,6 +244,7 @@ impl Pool {
         let now = now
             .and_then(Timestamp::from_unix_ms)
             .ok_or_else(|| corrupt("the database does not tell its time"))?;
+        self.options.clock.set(now);
         Ok((Transaction { pool: Arc::clone(self), connection: Some(connection), permit: Some(permit) }, now))
     }
 

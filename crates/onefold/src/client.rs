@@ -93,9 +93,9 @@ impl Onefold {
     #[cfg(feature = "engine-postgres")]
     pub async fn postgres_with(config: crate::PostgresConfig) -> Result<Onefold, crate::PostgresOpenError> {
         use onefold_engine_postgres::{Options, PostgresEngine};
-        let clock: Arc<dyn Clock> = Arc::new(onefold_runtime::SystemClock::new());
-        let options = Options::new(Arc::clone(&clock), Arc::new(SystemEntropy));
-        let engine = PostgresEngine::open(config, options).await?;
+        let clock = Arc::new(onefold_runtime::SystemClock::new());
+        let engine = PostgresEngine::open(config, Options::new(clock, Arc::new(SystemEntropy))).await?;
+        let clock = engine.clock();
         Ok(Onefold::with_engine(Arc::new(engine), clock))
     }
 

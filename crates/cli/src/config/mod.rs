@@ -43,6 +43,7 @@ settings! {
     POSTGRES_SCHEMA = "postgres_schema", "ONEFOLD_POSTGRES_SCHEMA";
     POSTGRES_POOLER = "postgres_pooler", "ONEFOLD_POSTGRES_POOLER";
     POSTGRES_CONNECTIONS = "postgres_connections", "ONEFOLD_POSTGRES_CONNECTIONS";
+    POSTGRES_LISTEN = "postgres_listen", "ONEFOLD_POSTGRES_LISTEN";
     POSTGRES_WAIT = "postgres_wait", "ONEFOLD_POSTGRES_WAIT";
     DRAIN_TIMEOUT = "drain_timeout", "ONEFOLD_DRAIN_TIMEOUT";
     PAYLOAD_LIMIT = "payload_limit", "ONEFOLD_PAYLOAD_LIMIT";

@@ -5,11 +5,12 @@ use std::str::FromStr;
 
 use clap::Args;
 use onefold_core::DurationMs;
-use onefold_engine_postgres::PostgresConfig;
+use onefold_engine_postgres::{Listener, OpenError, PostgresConfig};
 use thiserror::Error;
 
 use super::{
-    Config, ConfigError, POSTGRES, POSTGRES_CONNECTIONS, POSTGRES_POOLER, POSTGRES_SCHEMA, POSTGRES_WAIT,
+    Config, ConfigError, POSTGRES, POSTGRES_CONNECTIONS, POSTGRES_LISTEN, POSTGRES_POOLER, POSTGRES_SCHEMA,
+    POSTGRES_WAIT,
 };
 
 /// Connections of a pool at the most.
@@ -43,6 +44,11 @@ pub(crate) struct NodeArgs {
     /// [env: ONEFOLD_POSTGRES_CONNECTIONS] [file: postgres_connections] [default: 16]
     #[arg(long, value_name = "COUNT")]
     pub(crate) postgres_connections: Option<Connections>,
+    /// Way to the same database around a transaction pooler, on which nodes tell each other of new jobs; without it a
+    /// waiting worker hears of another node's within a second
+    /// [env: ONEFOLD_POSTGRES_LISTEN] [file: postgres_listen]
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres_listen: Option<PostgresUrl>,
     /// How long to wait at the start for a database that cannot be reached or takes no writes yet
     /// [env: ONEFOLD_POSTGRES_WAIT] [file: postgres_wait] [default: 30s]
     #[arg(long, value_name = "DURATION")]
@@ -76,6 +82,9 @@ impl Config {
         if let Some(node) = node {
             if let Some(connections) = self.pick(&POSTGRES_CONNECTIONS, node.postgres_connections)? {
                 config.connections = connections.0;
+            }
+            if let Some((url, place)) = self.placed(&POSTGRES_LISTEN, node.postgres_listen)? {
+                config.listen = Some(Listener::parse(url.reveal()).map_err(refused(place))?);
             }
             wait = self.pick(&POSTGRES_WAIT, node.postgres_wait)?.unwrap_or(WAIT);
         }
