@@ -3,10 +3,8 @@
 //! Every function changes the job in place along the transition table and returns what an
 //! engine has to record. Engines persist; they decide nothing.
 
-use std::hash::Hasher;
-
 use bytes::Bytes;
-use siphasher::sip::SipHasher13;
+use sha2::{Digest, Sha256};
 
 use crate::{
     Attempt, AttemptEnd, Backoff, DeadReason, DurationMs, Entropy, Event, FencingToken, IllegalTransition,
@@ -49,14 +47,14 @@ pub enum End {
 }
 
 impl End {
-    /// Tells the same end from a different one when it comes again (I6): a 64-bit SipHash over
-    /// the kind of end and all it carries. The key is fixed: a caller who forges a collision
-    /// only deceives itself about its own attempt.
+    /// Tells the same end from a different one when it comes again (I6): the first 64 bits of a SHA-256 over the kind of
+    /// end and all it carries, each field preceded by its length as in a [fingerprint](crate::Fingerprint). SQL functions
+    /// compute it, too.
     pub fn content(&self) -> u64 {
-        let mut hash = SipHasher13::new_with_keys(0x6f6e_6566_6f6c_6421, 0x656e_642d_6f66_2d31);
+        let mut hash = Sha256::new();
         let mut field = |bytes: Option<&[u8]>| {
-            hash.write_u64(bytes.map_or(u64::MAX, |bytes| bytes.len() as u64));
-            hash.write(bytes.unwrap_or_default());
+            hash.update(bytes.map_or(u64::MAX, |bytes| bytes.len() as u64).to_be_bytes());
+            hash.update(bytes.unwrap_or_default());
         };
         match self {
             End::Complete { result } => {
@@ -76,7 +74,8 @@ impl End {
             }
             End::Release => field(Some(b"release")),
         }
-        hash.finish()
+        let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
     /// Whether this end, come too late, is evidence that the work was done (`late_success`) or

@@ -24,6 +24,7 @@ mod rows;
 mod serving;
 mod sql;
 mod tls;
+pub mod user_tx;
 mod work;
 
 pub use engine::PostgresEngine;

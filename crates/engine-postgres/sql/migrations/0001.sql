@@ -134,6 +134,16 @@ CREATE TABLE onefold.evidence (
     PRIMARY KEY (ns, seq, kind, number)
 );
 
+-- Adds of users' own transactions that were answered with a job, until a tick puts them on that job: such an add does not
+-- lock it.
+CREATE TABLE onefold.repeats (
+    ns smallint NOT NULL DEFAULT 0,
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    seq bigint NOT NULL,
+    at_ms bigint NOT NULL,
+    PRIMARY KEY (ns, id)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+
 -- First answers to ends of attempts whose job is gone (I6).
 CREATE TABLE onefold.receipts (
     ns smallint NOT NULL DEFAULT 0,
@@ -322,7 +332,7 @@ CREATE TABLE onefold.event_head (
 );
 INSERT INTO onefold.event_head (last) VALUES (0);
 
-CREATE FUNCTION onefold.number_events(row_limit integer) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION onefold.number_events(row_limit integer) RETURNS bigint LANGUAGE plpgsql AS $body$
 DECLARE
     head bigint;
     moved bigint;
@@ -344,7 +354,7 @@ BEGIN
     END IF;
     RETURN coalesce(moved, head);
 END
-$$;
+$body$;
 
 CREATE TABLE onefold.settings (
     ns smallint NOT NULL DEFAULT 0,

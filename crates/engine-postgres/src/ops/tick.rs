@@ -171,6 +171,7 @@ pub(crate) async fn sweep(work: &mut Work) -> Outcome<Done> {
         (sql::OLD_RECEIPTS, params![now, SWEPT]),
         (sql::OLD_EVENTS, params![events_from, SWEPT]),
         (sql::FOLD_COUNTS, params![SWEPT]),
+        (sql::FOLD_REPEATS, params![SWEPT as i32]),
         (sql::NODES_FORGOTTEN, params![]),
     ];
     let replies = work.tx.pipeline(batch).await?;
