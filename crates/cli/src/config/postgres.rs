@@ -70,9 +70,7 @@ impl Config {
         node: Option<NodeArgs>,
     ) -> Result<Option<PostgresSettings>, ConfigError> {
         let Some((url, place)) = self.placed(&POSTGRES, args.postgres)? else { return Ok(None) };
-        let refused =
-            |error: onefold_engine_postgres::OpenError| ConfigError::Value { place, what: error.to_string() };
-        let mut config = PostgresConfig::parse(url.reveal()).map_err(refused)?;
+        let mut config = PostgresConfig::parse(url.reveal()).map_err(|error| refused(place, &error))?;
         if let Some(schema) = self.pick(&POSTGRES_SCHEMA, args.postgres_schema)? {
             config.schema = schema.0;
         }
@@ -84,12 +82,16 @@ impl Config {
                 config.connections = connections.0;
             }
             if let Some((url, place)) = self.placed(&POSTGRES_LISTEN, node.postgres_listen)? {
-                config.listen = Some(Listener::parse(url.reveal()).map_err(refused(place))?);
+                config.listen = Some(Listener::parse(url.reveal()).map_err(|error| refused(place, &error))?);
             }
             wait = self.pick(&POSTGRES_WAIT, node.postgres_wait)?.unwrap_or(WAIT);
         }
         Ok(Some(PostgresSettings { config, wait }))
     }
+}
+
+fn refused(place: String, error: &OpenError) -> ConfigError {
+    ConfigError::Value { place, what: error.to_string() }
 }
 
 /// The address of a database, which may hold a password. Never shown.
