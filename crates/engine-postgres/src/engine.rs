@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::clock::DatabaseClock;
+use crate::inspect::{self, Standby};
 use crate::lanes::{Call, Lanes};
 use crate::node::{Node, Verdict, commit};
 use crate::notify::keep_in_touch;
@@ -196,6 +197,21 @@ impl PostgresEngine {
     /// The clock it lives by: the database's time, carried on by this machine's monotonic clock.
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.node.clock)
+    }
+
+    /// Whether what is acknowledged is on another machine, too.
+    ///
+    /// # Errors
+    /// If the server cannot be asked.
+    pub async fn standby(&self) -> EngineResult<Standby> {
+        self.run(|node| async move {
+            commit!(node, |work| async {
+                let rows = work.tx.look(inspect::STANDBY).await?;
+                let row = rows.first().ok_or_else(|| crate::error::corrupt("no row about standbys"))?;
+                Ok(inspect::standby(row)?)
+            })
+        })
+        .await
     }
 
     /// Stops at once and without a goodbye, as the end of the process would: for tests.

@@ -9,6 +9,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::rows::QueueNumber;
 
+/// What a line is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Part {
+    /// One job a row.
+    Rows,
+    /// Some dozens, at the place of the first.
+    Segments,
+}
+
+/// A part of the line of a queue.
+pub(crate) type PartOf = (QueueNumber, Part);
+
 /// A place in a line: priority, then sequence.
 pub(crate) type LinePlace = (i16, i64);
 
@@ -25,33 +37,33 @@ struct Floor {
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(crate) struct Floors(Mutex<HashMap<QueueNumber, Floor>>);
+pub(crate) struct Floors(Mutex<HashMap<PartOf, Floor>>);
 
 /// What a transaction did to lines.
 #[derive(Debug, Default)]
 pub(crate) struct LineMoves {
     /// How far it claimed, and how often the floor had been lowered when it began.
-    pub(crate) claimed: BTreeMap<QueueNumber, (LinePlace, u64)>,
+    pub(crate) claimed: BTreeMap<PartOf, (LinePlace, u64)>,
     /// The first place at which it left or put somebody.
-    pub(crate) put: BTreeMap<QueueNumber, LinePlace>,
+    pub(crate) put: BTreeMap<PartOf, LinePlace>,
 }
 
 impl LineMoves {
-    pub(crate) fn put(&mut self, queue: QueueNumber, at: LinePlace) {
-        let first = self.put.entry(queue).or_insert(at);
+    pub(crate) fn put(&mut self, part: PartOf, at: LinePlace) {
+        let first = self.put.entry(part).or_insert(at);
         *first = at.min(*first);
     }
 }
 
 impl Floors {
-    fn lock(&self) -> MutexGuard<'_, HashMap<QueueNumber, Floor>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PartOf, Floor>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where to begin, and how often that was lowered.
-    pub(crate) fn of(&self, queue: QueueNumber) -> (LinePlace, u64) {
+    pub(crate) fn of(&self, queue: QueueNumber, part: Part) -> (LinePlace, u64) {
         let floors = self.lock();
-        floors.get(&queue).map_or((START, 0), |floor| (floor.at, floor.lowered))
+        floors.get(&(queue, part)).map_or((START, 0), |floor| (floor.at, floor.lowered))
     }
 
     /// Takes in what a transaction did that is durable now.
@@ -87,12 +99,12 @@ mod tests {
     use super::*;
 
     fn claim(queue: QueueNumber, at: LinePlace, lowered: u64) -> LineMoves {
-        LineMoves { claimed: [(queue, (at, lowered))].into(), ..LineMoves::default() }
+        LineMoves { claimed: [((queue, Part::Rows), (at, lowered))].into(), ..LineMoves::default() }
     }
 
     fn put(queue: QueueNumber, at: LinePlace) -> LineMoves {
         let mut moves = LineMoves::default();
-        moves.put(queue, at);
+        moves.put((queue, Part::Rows), at);
         moves
     }
 
@@ -101,28 +113,28 @@ mod tests {
     fn a_floor_is_lowered_by_whoever_is_put_below() {
         let floors = Floors::default();
         floors.committed(&claim(1, (0, 100), 0));
-        assert_eq!(floors.of(1), ((0, 100), 0));
+        assert_eq!(floors.of(1, Part::Rows), ((0, 100), 0));
         floors.committed(&put(1, (0, 101)));
-        assert_eq!(floors.of(1), ((0, 100), 0), "above it");
+        assert_eq!(floors.of(1, Part::Rows), ((0, 100), 0), "above it");
         floors.committed(&put(1, (0, 50)));
-        assert_eq!(floors.of(1), ((0, 49), 1));
+        assert_eq!(floors.of(1, Part::Rows), ((0, 49), 1));
         floors.committed(&put(1, (-1, 200)));
-        assert_eq!(floors.of(1), ((-1, 199), 2));
-        assert_eq!(floors.of(2), (START, 0));
+        assert_eq!(floors.of(1, Part::Rows), ((-1, 199), 2));
+        assert_eq!(floors.of(2, Part::Rows), (START, 0));
     }
 
     /// A claim that began before somebody was put below it does not raise the floor over them.
     #[test]
     fn a_claim_does_not_pass_by_who_came_meanwhile() {
         let floors = Floors::default();
-        let (_, lowered) = floors.of(1);
+        let (_, lowered) = floors.of(1, Part::Rows);
         floors.committed(&put(1, (0, 7)));
         floors.committed(&claim(1, (0, 9), lowered));
-        assert_eq!(floors.of(1).0, START);
-        let (_, lowered) = floors.of(1);
+        assert_eq!(floors.of(1, Part::Rows).0, START);
+        let (_, lowered) = floors.of(1, Part::Rows);
         floors.committed(&claim(1, (0, 9), lowered));
-        assert_eq!(floors.of(1).0, (0, 9));
+        assert_eq!(floors.of(1, Part::Rows).0, (0, 9));
         floors.forget();
-        assert_eq!(floors.of(1).0, START);
+        assert_eq!(floors.of(1, Part::Rows).0, START);
     }
 }

@@ -9,6 +9,7 @@ mod clock;
 mod engine;
 mod error;
 mod floors;
+pub mod inspect;
 mod lanes;
 mod local;
 mod migrate;

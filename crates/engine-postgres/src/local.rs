@@ -17,6 +17,8 @@ pub(crate) struct Parked {
     pub(crate) params: LeaseParams,
     /// By the monotonic clock: nobody waits longer because the wall clock was set.
     pub(crate) until: DurationMs,
+    /// It may have been given jobs in a commit that was never answered.
+    pub(crate) in_doubt: bool,
     pub(crate) answer: Resolver<Vec<LeasedJob>>,
 }
 
@@ -199,6 +201,21 @@ impl Local {
     /// Whether a call still waits.
     pub(crate) fn waits(&self, number: u64) -> bool {
         self.lock().parked.get(&number).is_some_and(|parked| !parked.answer.is_abandoned())
+    }
+
+    /// A commit was never answered in which these calls may have been given jobs.
+    pub(crate) fn doubt(&self, numbers: impl Iterator<Item = u64>) {
+        let mut inner = self.lock();
+        for number in numbers {
+            if let Some(parked) = inner.parked.get_mut(&number) {
+                parked.in_doubt = true;
+            }
+        }
+    }
+
+    /// Whether what a call with its poll id holds may have been given to this one.
+    pub(crate) fn is_in_doubt(&self, number: u64) -> bool {
+        self.lock().parked.get(&number).is_some_and(|parked| parked.in_doubt)
     }
 
     /// Answers a parked call. Gives the jobs back if it is gone.

@@ -343,13 +343,24 @@ impl Node {
                 Ok(leased) => leased,
                 Err(EngineError::Closed) => return,
                 Err(error) => {
+                    if error == EngineError::OutcomeUnknown {
+                        self.local.doubt(calls.iter().map(|(number, _)| *number));
+                    }
                     tracing::warn!(%error, "parked calls could not be served");
                     continue;
                 }
             };
             for ((number, _), given) in calls.into_iter().zip(leased) {
-                // What its repeat at another node was given is not given twice.
-                let Given::New(leased) = given else { continue };
+                let leased = match given {
+                    Given::New(leased) => leased,
+                    Given::Held(held) if self.local.is_in_doubt(*number) => {
+                        // Gone or not: whoever has its poll id holds them.
+                        let _ = self.local.give(*number, held);
+                        continue;
+                    }
+                    // What its repeat at another node was given is not given twice.
+                    Given::Held(_) => continue,
+                };
                 if leased.is_empty() {
                     continue;
                 }

@@ -45,6 +45,14 @@ pub(crate) const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin 
     SET enable_bitmapscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan; \
     SET client_min_messages = warning; SET DateStyle = ISO; ";
 
+/// A node that is cut off in the middle of a transaction keeps others from its rows no longer than this: the server takes the
+/// transaction back. Ours never let the server wait.
+const LOST_AFTER: &str = "SET idle_in_transaction_session_timeout = 5000; ";
+
+/// The server notices that a node is gone for good which said no goodbye, and lends its connections to others.
+const GONE_AFTER: &str =
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; ";
+
 pub(crate) struct PoolOptions {
     pub(crate) server: tokio_postgres::Config,
     pub(crate) tls: Tls,
@@ -261,7 +269,8 @@ impl Pool {
             SimpleQueryMessage::Row(row) => matches!(row.get(0), Some("off" | "local")),
             _ => false,
         });
-        let mut settings = format!("{SESSION}SET lock_timeout = {}; ", self.options.lock_wait.as_millis());
+        let lock_wait = self.options.lock_wait.as_millis();
+        let mut settings = format!("{SESSION}{LOST_AFTER}SET lock_timeout = {lock_wait}; ");
         if weak {
             settings.push_str("SET synchronous_commit = on; ");
         }
@@ -269,6 +278,7 @@ impl Pool {
         if self.options.transaction_pooler {
             begin.push_str(&settings.replace("SET ", "SET LOCAL "));
         } else {
+            settings.push_str(GONE_AFTER);
             client.batch_execute(&settings).await?;
         }
         begin.push_str("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint");
@@ -337,6 +347,11 @@ impl Transaction {
 
     pub(crate) async fn rows(&mut self, sql: Sql, params: Params) -> Outcome<Vec<Row>> {
         Ok(self.run(sql, params).await?.rows)
+    }
+
+    /// Runs a statement that is not one of ours and takes nothing.
+    pub(crate) async fn look(&mut self, text: &str) -> Outcome<Vec<Row>> {
+        Ok(self.connection()?.client.query_typed(text, &[]).await?)
     }
 
     /// Makes it durable.

@@ -116,7 +116,7 @@ pub(crate) async fn lease_or_park(
     if leased.is_empty() && !params.wait.is_zero() {
         let until = node.clock.monotonic().saturating_add(params.wait);
         let queues = params.queues.iter().cloned().collect();
-        node.local.park(Parked { params, until, answer }, node.clock.as_ref());
+        node.local.park(Parked { params, until, in_doubt: false, answer }, node.clock.as_ref());
         // What became leasable between the look and the parking has told nobody.
         node.hint(&queues);
         return Ok(());

@@ -6,7 +6,7 @@ mod flush;
 mod groups;
 mod holds;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub(crate) use groups::GroupPlace;
 pub(crate) use holds::{KeyPlace, Space};
 
 use crate::error::{Fault, Outcome, corrupt};
-use crate::floors::{Floors, LineMoves};
+use crate::floors::{Floors, LineMoves, LinePlace};
 use crate::place::Places;
 use crate::pool::{Params, Transaction};
 use crate::rows::{QueueNumber, job_id, read_attempt_row, read_job, seq_code};
@@ -75,7 +75,7 @@ impl Record {
         self.spec.timeout.unwrap_or(limits::ATTEMPT_TIMEOUT)
     }
 
-    fn places(&self) -> Places {
+    pub(crate) fn places(&self) -> Places {
         Places::of(&self.job, self.blocks, self.spec.retain)
     }
 
@@ -129,6 +129,9 @@ pub(crate) const DUPLICATES: usize = 10;
 pub(crate) const MISMATCHES: usize = 11;
 pub(crate) const LATE_WRITES: usize = 12;
 
+/// Jobs of a segment at the most.
+pub(crate) const SEGMENT: usize = 32;
+
 /// See the [module](self).
 pub(crate) struct Work {
     pub(crate) tx: Transaction,
@@ -150,6 +153,10 @@ pub(crate) struct Work {
     free_keys: Vec<(QueueNumber, String, i64)>,
     dropped_keys: Vec<KeyPlace>,
     stale_ready: Vec<(QueueNumber, i16, i64)>,
+    /// Jobs of this transaction that stand in segments it claimed.
+    pub(crate) in_segments: HashSet<i64>,
+    /// What it leaves of those.
+    segments_left: Vec<(QueueNumber, LinePlace, Vec<i64>)>,
 }
 
 impl Work {
@@ -179,6 +186,8 @@ impl Work {
             free_keys: Vec::new(),
             dropped_keys: Vec::new(),
             stale_ready: Vec::new(),
+            in_segments: HashSet::new(),
+            segments_left: Vec::new(),
         }
     }
 

@@ -1,5 +1,7 @@
 -- The store. `ns` (0) is first in every key, so that namespaces can come without a new layout.
 -- Times are unix milliseconds; states, reasons, outcomes and kinds are numbers: `docs/internals/engine-postgres.md`.
+-- Indexes beside a key do without `ns`: two that begin alike cost the same in a table that was empty when it was last
+-- looked at, and the planner would take either for a row's key.
 
 -- One row: what outlives everything. Who leases holds it in ACCESS SHARE mode, who raises the token sequence in
 -- ACCESS EXCLUSIVE mode: so the sequence never goes back under a lease.
@@ -155,7 +157,7 @@ CREATE TABLE onefold.receipts (
     until_ms bigint NOT NULL,
     PRIMARY KEY (ns, token)
 );
-CREATE INDEX receipts_until ON onefold.receipts (ns, until_ms);
+CREATE INDEX receipts_until ON onefold.receipts (until_ms);
 
 -- The dedup ledger (I3): keys of jobs (space 0) and identities of requests (space 1).
 CREATE TABLE onefold.keys (
@@ -178,7 +180,7 @@ CREATE TABLE onefold.keys_4 PARTITION OF onefold.keys FOR VALUES WITH (MODULUS 8
 CREATE TABLE onefold.keys_5 PARTITION OF onefold.keys FOR VALUES WITH (MODULUS 8, REMAINDER 5);
 CREATE TABLE onefold.keys_6 PARTITION OF onefold.keys FOR VALUES WITH (MODULUS 8, REMAINDER 6);
 CREATE TABLE onefold.keys_7 PARTITION OF onefold.keys FOR VALUES WITH (MODULUS 8, REMAINDER 7);
-CREATE INDEX keys_until ON onefold.keys (ns, until_ms);
+CREATE INDEX keys_until ON onefold.keys (until_ms);
 
 -- Only what could be leased now. Claims touch nothing else to choose.
 CREATE TABLE onefold.ready (
@@ -190,6 +192,18 @@ CREATE TABLE onefold.ready (
     grouped boolean NOT NULL,
     PRIMARY KEY (ns, queue, priority, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+
+-- The same for jobs that were added together: a few dozen a row, in order. An entry may be wrong (the job was cancelled,
+-- edited, leased by way of `ready`): claims look at the job, drop what is wrong and leave the rest.
+CREATE TABLE onefold.segments (
+    ns smallint NOT NULL DEFAULT 0,
+    queue integer NOT NULL,
+    priority smallint NOT NULL,
+    -- The first it ever had.
+    first bigint NOT NULL,
+    seqs bigint[] NOT NULL,
+    PRIMARY KEY (ns, queue, priority, first)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 -- Open attempts. `check_ms` is when to look again, never later than the lease ends; an extension does not touch it, so
 -- that heartbeats change no index.
@@ -204,8 +218,8 @@ CREATE TABLE onefold.leases (
     poll bigint,
     PRIMARY KEY (ns, queue, seq)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
-CREATE INDEX leases_check ON onefold.leases (ns, check_ms);
-CREATE INDEX leases_poll ON onefold.leases (ns, poll) WHERE poll IS NOT NULL;
+CREATE INDEX leases_check ON onefold.leases (check_ms);
+CREATE INDEX leases_poll ON onefold.leases (poll) WHERE poll IS NOT NULL;
 
 -- What becomes due of one job: 0 it may run, 1 it may no longer start, 2 its own retention is over.
 CREATE TABLE onefold.timers (

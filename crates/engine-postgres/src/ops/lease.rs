@@ -1,6 +1,6 @@
 //! Handing out jobs.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use onefold_core::{
     DurationMs, Event, FencingToken, IllegalTransition, LeaseParams, LeasedJob, QueueName, State, Timestamp,
@@ -8,7 +8,7 @@ use onefold_core::{
 };
 
 use crate::error::{Fault, Outcome, corrupt};
-use crate::floors::{LinePlace, START};
+use crate::ops::line::Line;
 use crate::params;
 use crate::rows::{QueueNumber, fill, read_job, seq_code};
 use crate::sql;
@@ -19,19 +19,6 @@ const LOOKS: usize = 10_000;
 
 /// Jobs looked for beyond what one call asks for.
 const LOOK_AHEAD: usize = 200;
-
-/// The line of a queue, as far as this call has looked into it.
-struct Line {
-    from: LinePlace,
-    /// It was looked into from its start, and not from a floor.
-    whole: bool,
-    /// Jobs that may be leased, in order.
-    found: VecDeque<i64>,
-    /// There is nobody behind those.
-    ended: bool,
-    /// How many more may run.
-    room: u64,
-}
 
 /// What this life of the server is called, and for which one tokens were raised. Keeps them from being raised until
 /// the end of the transaction.
@@ -162,7 +149,9 @@ async fn lease_new(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Vec<L
         let queues: Vec<_> = call.queues.iter().map(|name| numbers.get(name).copied()).collect();
         chosen.push(choose(work, call, &queues, &mut claim).await?);
     }
-    note_floors(work, &mut claim.lines);
+    for (queue, line) in &mut claim.lines {
+        line.close(work, *queue, &claim.taken);
+    }
     let mut tokens = take_tokens(work, claim.taken.len()).await?.into_iter();
     for (call, chosen) in calls.iter().zip(&chosen) {
         for seq in chosen {
@@ -197,21 +186,6 @@ struct Claim {
     taken: BTreeSet<i64>,
     /// Jobs that the calls after the current one ask for.
     ahead: usize,
-}
-
-/// How far the lines are claimed now, if this is kept: whoever was found and not chosen still stands there.
-fn note_floors(work: &mut Work, lines: &mut BTreeMap<QueueNumber, Line>) {
-    for (queue, line) in lines {
-        if let Some((floor, _)) = work.effects.lines.claimed.get_mut(queue) {
-            *floor = line.from;
-        }
-        for seq in line.found.drain(..) {
-            if let Some(record) = work.record(seq) {
-                let at = (record.job.priority, seq);
-                work.effects.lines.put(*queue, at);
-            }
-        }
-    }
 }
 
 /// Opens the lines of the queues asked for; unknown ones have none.
@@ -251,12 +225,8 @@ async fn lines(
                 u64::from(limit).saturating_sub(running.cast_unsigned())
             }
         };
-        let (floor, lowered) = work.floors.of(number);
-        // The heads of groups were just put in line, anywhere in it.
-        let from = if work.effects.lines.put.contains_key(&number) { START } else { floor };
-        work.effects.lines.claimed.insert(number, (from, lowered));
-        let whole = from == START;
-        claim.lines.insert(number, Line { from, whole, found: VecDeque::new(), ended: false, room });
+        let line = Line::open(work, number, room);
+        claim.lines.insert(number, line);
     }
     Ok(numbers
         .into_iter()
@@ -323,17 +293,16 @@ async fn next_of(
     let Some(line) = claim.lines.get_mut(&queue).filter(|line| line.room > 0) else { return Ok(None) };
     for _ in 0..LOOKS {
         let Some(seq) = line.found.pop_front() else {
-            if line.ended && line.whole {
+            if line.is_over() {
                 return Ok(None);
             }
-            if line.ended {
-                // Others may have put somebody below the floor.
-                (line.from, line.ended, line.whole) = (START, false, true);
+            if line.has_ended() {
+                line.look_at_all();
             }
             // What this call leaves is for those after it.
             let want =
                 (want + claim.ahead.min(LOOK_AHEAD)).min(usize::try_from(line.room).unwrap_or(usize::MAX));
-            look(work, queue, line, want).await?;
+            line.look(work, queue, want).await?;
             continue;
         };
         let record = work.record(seq).ok_or_else(|| corrupt("a job that is gone"))?;
@@ -350,47 +319,10 @@ async fn next_of(
         if grouped {
             // Whoever follows it may stand before those we found.
             work.flush().await?;
-            (line.from, line.ended, line.whole) = (START, false, true);
-            line.found.clear();
+            line.begin_again();
         }
     }
     Ok(None)
-}
-
-/// Finds up to `want` more jobs of a line and locks them.
-async fn look(work: &mut Work, queue: QueueNumber, line: &mut Line, want: usize) -> Outcome<()> {
-    let limit = i64::try_from(want).unwrap_or(i64::MAX);
-    let rows = work.rows(sql::CLAIM, params![queue, line.from.0, line.from.1, limit]).await?;
-    line.ended = rows.len() < want;
-    let mut found: Vec<(i16, i64, bool)> = Vec::new();
-    for row in &rows {
-        found.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
-    }
-    let Some((priority, seq, _)) = found.last() else { return Ok(()) };
-    line.from = (*priority, *seq);
-    work.load_free(found.iter().map(|(_, seq, _)| *seq).collect()).await?;
-    let is_available = |work: &Work, seq| work.record(seq).is_some_and(|r| r.job.state == State::Available);
-    let groups: BTreeMap<i64, (QueueNumber, String)> = found
-        .iter()
-        .filter(|(_, seq, grouped)| *grouped && is_available(work, *seq))
-        .filter_map(|(_, seq, _)| {
-            Some((*seq, (queue, work.record(*seq)?.spec.group.clone()?.as_str().to_owned())))
-        })
-        .collect();
-    let locked = work.lock_free_groups(groups.values().cloned().collect()).await?;
-    let leaders = work.leaders(&locked).await?;
-    for (priority, seq, grouped) in found {
-        match groups.get(&seq) {
-            Some(group) if leaders.get(group) == Some(&seq) => line.found.push_back(seq),
-            // In line by mistake, which the group puts right when this is written.
-            Some(group) if locked.contains(group) => work.publish_again(group.clone()),
-            None if is_available(work, seq) && !grouped => line.found.push_back(seq),
-            None if work.record(seq).is_some() && !grouped => work.drop_ready(queue, priority, seq),
-            // Somebody is at it, who may leave it where it stands.
-            Some(_) | None => work.effects.lines.put(queue, (priority, seq)),
-        }
-    }
-    Ok(())
 }
 
 async fn take_tokens(work: &mut Work, count: usize) -> Outcome<Vec<FencingToken>> {

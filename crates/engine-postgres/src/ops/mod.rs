@@ -3,6 +3,7 @@
 pub(crate) mod add;
 pub(crate) mod events;
 pub(crate) mod lease;
+mod line;
 pub(crate) mod look;
 pub(crate) mod manage;
 pub(crate) mod queues;

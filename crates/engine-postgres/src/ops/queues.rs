@@ -134,6 +134,7 @@ pub(crate) async fn delete(
         sql::DROP_TIMERS,
         sql::DROP_KEYS,
         sql::DROP_READY,
+        sql::DROP_SEGMENTS,
         sql::DROP_LEASES,
         sql::DROP_FINISHED,
         sql::DROP_MEMBERS,

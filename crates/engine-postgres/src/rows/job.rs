@@ -199,6 +199,37 @@ pub(crate) struct JobToWrite<'a> {
     pub(crate) blocks: bool,
 }
 
+/// Whether nothing happened to a new job yet.
+pub(crate) fn is_as_accepted(write: &JobToWrite<'_>) -> bool {
+    let job = write.job;
+    let happened =
+        [job.failures, job.lost_leases, job.duplicates, job.mismatches].iter().any(|count| *count > 0);
+    let is_open = job.reason.is_none() && job.retry_until.is_none() && job.finished_at.is_none();
+    is_open
+        && !happened
+        && !write.blocks
+        && !job.cancel_requested
+        && job.attempt.is_none()
+        && job.recent_losses.is_empty()
+}
+
+/// The columns of jobs to which nothing happened yet, all accepted now.
+pub(crate) fn new_job_columns(now: Timestamp, jobs: &[JobToWrite<'_>]) -> Params {
+    fn column<T>(jobs: &[JobToWrite<'_>], value: impl Fn(&Job) -> T) -> Vec<T> {
+        jobs.iter().map(|write| value(write.job)).collect()
+    }
+    params![
+        now.as_unix_ms(),
+        column(jobs, |j| seq_code(j.id)),
+        jobs.iter().map(|write| write.queue).collect::<Vec<_>>(),
+        column(jobs, |j| j.state.code()),
+        column(jobs, |j| j.priority),
+        column(jobs, |j| j.run_at.as_unix_ms()),
+        column(jobs, |j| count_code(j.max_attempts)),
+        column(jobs, |j| j.group_order.map(u64::cast_signed)),
+    ]
+}
+
 /// The columns of jobs: `new` also those that never change.
 pub(crate) fn job_columns(jobs: &[JobToWrite<'_>], new: bool) -> Params {
     fn column<T>(jobs: &[JobToWrite<'_>], value: impl Fn(&Job) -> T) -> Vec<T> {

@@ -106,6 +106,49 @@ pub(crate) fn labels_json(labels: &[Label]) -> Option<String> {
     if labels.is_empty() { None } else { json(&labels) }
 }
 
+/// Whether a spec has nothing but a payload, a kind and a key.
+pub(crate) fn is_plain(spec: &JobSpec) -> bool {
+    let has_form = !matches!(spec.payload, Payload::Raw { .. });
+    let has_names = spec.group.is_some() || !spec.labels.is_empty() || !spec.headers.is_empty();
+    let has_times = spec.backoff.is_some() || spec.timeout.is_some() || spec.retain.is_some();
+    has_form && !has_names && !has_times && spec.traceparent.is_none() && spec.dedup == Dedup::default()
+}
+
+/// The columns of plain specs.
+pub(crate) fn plain_spec_columns(specs: &[(i64, &JobSpec)]) -> Params {
+    fn column<T>(specs: &[(i64, &JobSpec)], value: impl Fn(&JobSpec) -> T) -> Vec<T> {
+        specs.iter().map(|(_, spec)| value(spec)).collect()
+    }
+    let dedup = Dedup::default();
+    params![
+        duration_code(dedup.window),
+        i16::from(dedup.free_on.bits()),
+        dedup.on_duplicate.code(),
+        dedup.on_mismatch.code(),
+        specs.iter().map(|(seq, _)| *seq).collect::<Vec<i64>>(),
+        column(specs, |s| s.kind.as_ref().map(|kind| kind.as_str().to_owned())),
+        column(specs, |s| s.key.as_ref().map(|key| key.as_str().to_owned())),
+        column(specs, |s| s.fingerprint.as_ref().map(|f| f.as_bytes().to_vec())),
+        column(specs, form),
+        column(specs, payload),
+    ]
+}
+
+fn form(spec: &JobSpec) -> i16 {
+    match spec.payload {
+        Payload::Absent => ABSENT,
+        Payload::Json(_) => JSON,
+        Payload::Raw { .. } => RAW,
+    }
+}
+
+fn payload(spec: &JobSpec) -> Option<Vec<u8>> {
+    match &spec.payload {
+        Payload::Absent => None,
+        Payload::Json(bytes) | Payload::Raw { bytes, .. } => Some(bytes.to_vec()),
+    }
+}
+
 /// The columns of specs: `with_names` also those that never change, key and group.
 pub(crate) fn spec_columns(specs: &[(i64, &JobSpec)], with_names: bool) -> Params {
     fn column<T>(specs: &[(i64, &JobSpec)], value: impl Fn(&JobSpec) -> T) -> Vec<T> {
@@ -119,15 +162,6 @@ pub(crate) fn spec_columns(specs: &[(i64, &JobSpec)], with_names: bool) -> Param
         let extra =
             Extra { headers: spec.headers.clone(), content_type, traceparent: spec.traceparent.clone() };
         if extra == Extra::default() { None } else { json(&extra) }
-    };
-    let form = |spec: &JobSpec| match spec.payload {
-        Payload::Absent => ABSENT,
-        Payload::Json(_) => JSON,
-        Payload::Raw { .. } => RAW,
-    };
-    let payload = |spec: &JobSpec| match &spec.payload {
-        Payload::Absent => None,
-        Payload::Json(bytes) | Payload::Raw { bytes, .. } => Some(bytes.to_vec()),
     };
     let text = |name: Option<&str>| name.map(str::to_owned);
     let ms = |duration: Option<DurationMs>| duration.map(duration_code);

@@ -11,6 +11,7 @@ use super::{
     WriteSpec,
 };
 use crate::error::{Outcome, corrupt};
+use crate::floors::LinePlace;
 use crate::rows::{Coded, QueueNumber, seq_code};
 
 fn state_count(state: State) -> usize {
@@ -123,6 +124,11 @@ impl Work {
     /// Takes a row out of the line that stands for nobody.
     pub(crate) fn drop_ready(&mut self, queue: QueueNumber, priority: i16, seq: i64) {
         self.stale_ready.push((queue, priority, seq));
+    }
+
+    /// Leaves these in a segment, or takes it out of the line.
+    pub(crate) fn leave_segment(&mut self, queue: QueueNumber, at: LinePlace, left: Vec<i64>) {
+        self.segments_left.push((queue, at, left));
     }
 
     /// Accepts a new job.

@@ -6,18 +6,22 @@ use std::collections::BTreeMap;
 use onefold_core::{Attempt, JobId, JobSpec, Timestamp, limits};
 
 use super::groups::columns as group_columns;
-use super::{COUNTS, Record, Stored, Work, WriteSpec};
+use super::{COUNTS, Record, SEGMENT, Stored, Work, WriteSpec};
 use crate::error::{Fault, Outcome};
+use crate::floors::{LinePlace, Part};
 use crate::params;
 use crate::place::{FinishedRow, LeaseRow, Places};
 use crate::pool::Params;
 use crate::rows::{
-    Coded, JobToWrite, QueueNumber, attempt_row_columns, count_code, duration_code, job_columns, labels_json,
-    more_json, seq_code, spec_columns,
+    Coded, JobToWrite, QueueNumber, attempt_row_columns, count_code, duration_code, is_as_accepted, is_plain,
+    job_columns, labels_json, more_json, new_job_columns, plain_spec_columns, seq_code, spec_columns,
 };
 use crate::sql::{self, Sql};
 
 type Batch = Vec<(Sql, Params)>;
+
+/// New jobs that are worth a segment.
+const SEGMENT_MIN: usize = 4;
 
 /// Rows to insert, to delete, and to change.
 struct Moves<T> {
@@ -37,6 +41,29 @@ impl<T: PartialEq + Copy> Moves<T> {
             self.gone.extend(before);
             self.new.extend(after);
         }
+    }
+}
+
+/// Segments, one after the other in one array, by their first and last place in it from 1.
+#[derive(Default)]
+struct Pieces {
+    queues: Vec<QueueNumber>,
+    priorities: Vec<i16>,
+    firsts: Vec<i64>,
+    from: Vec<i32>,
+    to: Vec<i32>,
+    seqs: Vec<i64>,
+}
+
+impl Pieces {
+    fn push(&mut self, queue: QueueNumber, (priority, first): LinePlace, seqs: &[i64]) {
+        self.queues.push(queue);
+        self.priorities.push(priority);
+        self.firsts.push(first);
+        let place = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        self.from.push(place(self.seqs.len() + 1));
+        self.seqs.extend(seqs);
+        self.to.push(place(self.seqs.len()));
     }
 }
 
@@ -96,8 +123,19 @@ impl Work {
             }
             attempts.extend(record.earlier.iter().map(|attempt| (*seq, attempt)));
         }
+        let (fresh, new): (Vec<_>, Vec<_>) = new.into_iter().partition(is_as_accepted);
+        if !fresh.is_empty() {
+            batch.push((sql::INSERT_NEW_JOBS, new_job_columns(self.now, &fresh)));
+        }
         if !new.is_empty() {
             batch.push((sql::INSERT_JOBS, job_columns(&new, true)));
+        }
+        let (plain, new_specs): (Vec<_>, Vec<_>) =
+            new_specs.into_iter().partition(|(_, spec)| is_plain(spec));
+        if !plain.is_empty() {
+            batch.push((sql::INSERT_PLAIN_SPECS, plain_spec_columns(&plain)));
+        }
+        if !new_specs.is_empty() {
             batch.push((sql::INSERT_SPECS, spec_columns(&new_specs, true)));
         }
         if !changed.is_empty() {
@@ -131,6 +169,7 @@ impl Work {
     fn write_places(&mut self, batch: &mut Batch) {
         let mut ready: Moves<(QueueNumber, i16, i64)> = Moves::none();
         ready.gone.append(&mut self.stale_ready);
+        let mut segments: BTreeMap<(QueueNumber, i16), Vec<i64>> = BTreeMap::new();
         let mut timers: Moves<(i64, i64, i16)> = Moves::none();
         let mut finished: Moves<(QueueNumber, FinishedRow, i64)> = Moves::none();
         let (mut opened, mut closed, mut extended) = (Vec::new(), Vec::new(), Vec::new());
@@ -140,7 +179,12 @@ impl Work {
             let (seq, queue) = (*seq, record.queue);
             let before = record.stored.as_ref().map(|stored| stored.places).unwrap_or_default();
             let after = record.places();
-            ready.note(before.ready.map(|p| (queue, p, seq)), after.ready.map(|p| (queue, p, seq)));
+            match (&record.stored, after.ready) {
+                (None, Some(priority)) => segments.entry((queue, priority)).or_default().push(seq),
+                // It goes with the segment.
+                (Some(_), None) if self.in_segments.contains(&seq) => {}
+                _ => ready.note(before.ready.map(|p| (queue, p, seq)), after.ready.map(|p| (queue, p, seq))),
+            }
             timers.note(
                 before.timer.map(|(at, kind)| (at, seq, kind)),
                 after.timer.map(|(at, kind)| (at, seq, kind)),
@@ -167,8 +211,9 @@ impl Work {
                 joined.extend(after.member.map(|(order, phase)| (group, order, seq, phase)));
             }
         }
+        self.write_segments(batch, segments, &mut ready);
         for (queue, priority, seq) in &ready.new {
-            self.effects.lines.put(*queue, (*priority, *seq));
+            self.effects.lines.put((*queue, Part::Rows), (*priority, *seq));
         }
         if let Some(due) = Timestamp::from_unix_ms(due).filter(|_| due < i64::MAX) {
             self.effects.due = Some(self.effects.due.map_or(due, |earlier| earlier.min(due)));
@@ -194,6 +239,45 @@ impl Work {
             batch.push((sql::INSERT_DIRTY, group_columns(dirty.iter())));
         }
         batch.extend(self.publish_statement());
+    }
+
+    /// New jobs in line: in segments where they are some, else as rows. And what is left of claimed segments.
+    fn write_segments(
+        &mut self,
+        batch: &mut Batch,
+        new: BTreeMap<(QueueNumber, i16), Vec<i64>>,
+        ready: &mut Moves<(QueueNumber, i16, i64)>,
+    ) {
+        let mut pieces = Pieces::default();
+        for ((queue, priority), seqs) in new {
+            if seqs.len() < SEGMENT_MIN {
+                ready.new.extend(seqs.into_iter().map(|seq| (queue, priority, seq)));
+                continue;
+            }
+            let size = seqs.len().div_ceil(seqs.len().div_ceil(SEGMENT));
+            for piece in seqs.chunks(size) {
+                let Some(first) = piece.first() else { continue };
+                self.effects.lines.put((queue, Part::Segments), (priority, *first));
+                pieces.push(queue, (priority, *first), piece);
+            }
+        }
+        if !pieces.seqs.is_empty() {
+            let Pieces { queues, priorities, from, to, seqs, .. } = pieces;
+            batch.push((sql::INSERT_SEGMENTS, params![queues, priorities, from, to, seqs]));
+        }
+        let (mut left, mut gone) = (Pieces::default(), Pieces::default());
+        for (queue, at, seqs) in self.segments_left.drain(..) {
+            let pieces = if seqs.is_empty() { &mut gone } else { &mut left };
+            pieces.push(queue, at, &seqs);
+        }
+        if !gone.queues.is_empty() {
+            let Pieces { queues, priorities, firsts, .. } = gone;
+            batch.push((sql::DELETE_SEGMENTS, params![queues, priorities, firsts]));
+        }
+        if !left.queues.is_empty() {
+            let Pieces { queues, priorities, firsts, from, to, seqs } = left;
+            batch.push((sql::UPDATE_SEGMENTS, params![queues, priorities, firsts, from, to, seqs]));
+        }
     }
 
     fn write_beside(&mut self, batch: &mut Batch) {

@@ -6,7 +6,7 @@ use onefold_core::{GroupHead, OnDead};
 
 use super::{Record, Work};
 use crate::error::Outcome;
-use crate::floors::START;
+use crate::floors::{Part, START};
 use crate::params;
 use crate::pool::Params;
 use crate::rows::QueueNumber;
@@ -201,7 +201,7 @@ impl Work {
         }
         for (queue, _) in &groups {
             // Who stands in line for the group is for the statement to say.
-            self.effects.lines.put(*queue, START);
+            self.effects.lines.put((*queue, Part::Rows), START);
             if let Some(queue) = self.queues.get(queue) {
                 self.effects.leasable.insert(queue.name.clone());
             }

@@ -1,0 +1,5 @@
+DELETE FROM onefold.segments t
+USING unnest($1::integer[], $2::smallint[], $3::bigint[]) AS u (queue, priority, first),
+    LATERAL (SELECT ctid FROM onefold.segments
+             WHERE ns = 0 AND queue = u.queue AND priority = u.priority AND first = u.first OFFSET 0) k
+WHERE t.ctid = k.ctid
