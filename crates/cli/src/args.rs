@@ -78,7 +78,7 @@ pub(crate) enum Command {
     /// Measure how fast a server is here, beside what the disk allows
     #[command(after_help = BENCH)]
     Bench(BenchArgs),
-    /// Check the data directory, the machine and the server, and say what to do
+    /// Check the store, the machine and the server, and say what to do
     #[command(after_help = DOCTOR)]
     Doctor(DoctorArgs),
     /// Write a consistent copy of the store, beside running work
@@ -191,8 +191,9 @@ const DOCTOR: &str = "\
 Examples:
   onefold doctor
   onefold doctor --data /var/lib/onefold --json
+  onefold doctor --postgres postgres://onefold@db/jobs
 
-Reads the whole store, which takes some seconds for each million jobs; safe beside a running server.
+Reads the whole store of a directory, which takes some seconds for each million jobs; safe beside a running server.
 Exit code 1 if a line says FAIL.";
 
 const BACKUP: &str = "\

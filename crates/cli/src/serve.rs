@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use onefold_core::{Clock, Engine};
+use onefold_core::{Clock, Engine, EngineError};
+use onefold_engine_postgres::inspect::Standby;
 use onefold_engine_postgres::{Options as PostgresOptions, PostgresEngine};
 use onefold_engine_sqlite::{Options, SqliteEngine};
 use onefold_runtime::{Health, Phase, Runtime, SystemClock, SystemEntropy};
-use onefold_server::ServeError;
 use onefold_server::accept::{AcceptLimits, Drained, raise_descriptor_limit};
+use onefold_server::{ServeError, StoreNotes};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -27,6 +28,9 @@ const DESCRIPTORS_WANTED: u64 = 16_384;
 
 /// Between two looks for a database that is not there yet.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+
+/// Between two looks for a synchronous standby.
+const BETWEEN_LOOKS_AT_STANDBY: Duration = Duration::from_secs(5);
 
 /// What is printed once the server serves, as JSON.
 #[derive(Serialize)]
@@ -60,7 +64,7 @@ async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
             settings.listen
         )));
     }
-    let Opened { engine, clock } = open(&settings, Arc::new(SystemClock::new())).await?;
+    let Opened { engine, clock, notes } = open(&settings, Arc::new(SystemClock::new())).await?;
     let listener = TcpListener::bind(&addresses[..]).await.map_err(|error| {
         let address = &settings.listen;
         Failure::failed(format!(
@@ -72,7 +76,7 @@ async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
     let runtime = Runtime::start(engine, Arc::clone(&clock));
     let stop = CancellationToken::new();
     let server =
-        onefold_server::serve(&runtime, clock, server_config(&settings)?, listener, stop.cancelled());
+        onefold_server::serve(&runtime, clock, server_config(&settings, notes)?, listener, stop.cancelled());
     tokio::pin!(server);
     let mut health = runtime.watch_health();
     let until_it_fails = async {
@@ -114,10 +118,11 @@ async fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, Failure> {
     Ok(addresses)
 }
 
-/// An engine, and the clock it lives by.
+/// An engine, the clock it lives by, and what is known of its store.
 struct Opened {
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
+    notes: watch::Receiver<StoreNotes>,
 }
 
 async fn open(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Opened, Failure> {
@@ -138,7 +143,10 @@ async fn open_directory(
         SqliteEngine::open(data, Options { key_index_bytes, ..options })
     });
     match opened.await {
-        Ok(Ok(engine)) => Ok(Opened { engine: Arc::new(engine), clock }),
+        Ok(Ok(engine)) => {
+            let notes = watch::channel(StoreNotes::default()).1;
+            Ok(Opened { engine: Arc::new(engine), clock, notes })
+        }
         Ok(Err(error)) => Err(Failure::failed(error)),
         Err(died) => Err(Failure::failed(format!("the store could not be opened: {died}"))),
     }
@@ -153,7 +161,10 @@ async fn open_postgres(postgres: &PostgresSettings, clock: Arc<dyn Clock>) -> Re
         let error = match PostgresEngine::open(postgres.config.clone(), options).await {
             Ok(engine) => {
                 let clock = engine.clock();
-                return Ok(Opened { engine: Arc::new(engine), clock });
+                let engine = Arc::new(engine);
+                let (tell, notes) = watch::channel(StoreNotes::default());
+                tokio::spawn(watch_standby(Arc::clone(&engine), tell));
+                return Ok(Opened { engine, clock, notes });
             }
             Err(error) => error,
         };
@@ -167,7 +178,55 @@ async fn open_postgres(postgres: &PostgresSettings, clock: Arc<dyn Clock>) -> Re
     }
 }
 
-fn server_config(settings: &ServeSettings) -> Result<onefold_server::Config, Failure> {
+/// Looks now and then whether there is a synchronous standby.
+async fn watch_standby(engine: Arc<PostgresEngine>, tell: watch::Sender<StoreNotes>) {
+    loop {
+        match engine.standby().await {
+            Ok(standby) => {
+                let (word, note) = told_of(standby);
+                let notes = note.map(str::to_owned).into_iter().collect();
+                tell.send_replace(StoreNotes { standby: Some(word), notes });
+            }
+            Err(EngineError::Closed) => return,
+            // The health of the store tells of it.
+            Err(_) => {}
+        }
+        tokio::time::sleep(BETWEEN_LOOKS_AT_STANDBY).await;
+    }
+}
+
+/// A word for programs, and a sentence if there is something to do.
+pub(crate) fn told_of(standby: Standby) -> (&'static str, Option<&'static str>) {
+    match standby {
+        Standby::Synchronous => ("synchronous", None),
+        Standby::Missing => (
+            "missing",
+            Some(
+                "commits wait for a synchronous standby, and none of those named in synchronous_standby_names is \
+                 connected: start one, or nothing is accepted",
+            ),
+        ),
+        Standby::None => (
+            "none",
+            Some(
+                "there is no synchronous standby: what was acknowledged last may be lost if the primary is; set \
+                 synchronous_standby_names, unless the disks of the database are replicated",
+            ),
+        ),
+        Standby::Hidden => (
+            "hidden",
+            Some(
+                "commits wait for a synchronous standby; whether one is connected the database does not tell this role: \
+                 GRANT pg_monitor to it",
+            ),
+        ),
+    }
+}
+
+fn server_config(
+    settings: &ServeSettings,
+    store: watch::Receiver<StoreNotes>,
+) -> Result<onefold_server::Config, Failure> {
     let token = settings.token.as_ref().map(|token| onefold_server::Token::new(token.reveal()));
     let Some(token) = token.map_or(Some(None), |token| token.map(Some)) else {
         return Err(Failure::usage("the token cannot stand in an HTTP header"));
@@ -180,6 +239,7 @@ fn server_config(settings: &ServeSettings) -> Result<onefold_server::Config, Fai
         token,
         payload_bytes_max: settings.payload_limit,
         backup_dir,
+        store,
         accept: AcceptLimits { drain_timeout: settings.drain_timeout.into(), ..AcceptLimits::default() },
         ..onefold_server::Config::default()
     })

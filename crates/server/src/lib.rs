@@ -21,4 +21,4 @@ mod translate;
 pub use auth::Token;
 pub use router::router;
 pub use serve::{ServeError, serve, serve_app};
-pub use state::{AppState, Config};
+pub use state::{AppState, Config, StoreNotes};

@@ -25,7 +25,16 @@ pub struct Config {
     pub metrics_queues_max: usize,
     /// What clients may take of the server.
     pub accept: AcceptLimits,
-    /// What an operator should know, told by `/readyz`; for example that a standby is missing.
+    /// What is known of the store beside its health, told by `/readyz`.
+    pub store: watch::Receiver<StoreNotes>,
+}
+
+/// What an operator should know of the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreNotes {
+    /// In a word, whether what is acknowledged is on another machine, too; `None` if that is not asked of this store.
+    pub standby: Option<&'static str>,
+    /// In sentences, for example that a standby is missing.
     pub notes: Vec<String>,
 }
 
@@ -37,7 +46,7 @@ impl Default for Config {
             backup_dir: None,
             metrics_queues_max: 200,
             accept: AcceptLimits::default(),
-            notes: Vec::new(),
+            store: watch::channel(StoreNotes::default()).1,
         }
     }
 }

@@ -12,8 +12,9 @@ use onefold_core::{EngineError, ManualClock, SeededEntropy, Timestamp};
 use onefold_engine_sqlite::{Options, SqliteEngine};
 use onefold_runtime::Phase;
 use onefold_server::accept::AcceptLimits;
-use onefold_server::{AppState, Config, ServeError, Token, serve_app};
+use onefold_server::{AppState, Config, ServeError, StoreNotes, Token, serve_app};
 use serde_json::json;
+use tokio::sync::watch;
 
 async fn get_with(server: &Server, headers: &[(&str, &str)]) -> Reply {
     let mut request = http::Request::builder().method("GET").uri("/v1/queues");
@@ -115,9 +116,9 @@ async fn it_does_not_listen_to_other_machines_without_a_token() {
 
 #[tokio::test]
 async fn readiness_follows_the_engine_and_health_does_not() {
-    let server = Server::with(Config { notes: vec!["no standby".into()], ..Config::default() }).await;
+    let server = Server::start().await;
     let ready = server.get("/readyz").await.expect(200);
-    assert_eq!(ready, json!({"ready": true, "phase": "serving", "notes": ["no standby"]}));
+    assert_eq!(ready, json!({"ready": true, "phase": "serving", "notes": []}));
     for (phase, word) in [
         (Phase::Starting, "starting"),
         (Phase::Draining, "draining"),
@@ -130,6 +131,25 @@ async fn readiness_follows_the_engine_and_health_does_not() {
         assert_eq!((&reply.json()["phase"], &reply.json()["ready"]), (&word.into(), &false.into()));
         assert_eq!(server.get("/healthz").await.expect(200), json!({"alive": true}));
     }
+}
+
+/// A missing standby is told and takes nothing away; a store that cannot be reached does, until it can be.
+#[tokio::test]
+async fn readiness_tells_of_the_standby_and_goes_with_the_database() {
+    let (tell, store) = watch::channel(StoreNotes::default());
+    let server = Server::with(Config { store, ..Config::default() }).await;
+    tell.send_replace(StoreNotes { standby: Some("missing"), notes: vec!["no standby".into()] });
+    let told = json!({"ready": true, "phase": "serving", "standby": "missing", "notes": ["no standby"]});
+    assert_eq!(server.get("/readyz").await.expect(200), told);
+    server.fail_tick(EngineError::Busy);
+    server.get("/readyz").await.expect(200);
+    server.fail_tick(EngineError::Unavailable("the database is away".into()));
+    let reply = server.get("/readyz").await;
+    assert_eq!(reply.refused(), (503, "not-ready".to_owned()));
+    let body = reply.json();
+    assert_eq!((&body["phase"], &body["ready"]), (&"unavailable".into(), &false.into()));
+    assert!(body["detail"].as_str().unwrap().contains("the database is away"), "{body}");
+    server.get("/healthz").await.expect(200);
 }
 
 #[tokio::test]

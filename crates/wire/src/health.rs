@@ -19,9 +19,15 @@ pub struct Alive {
 pub struct Ready<'a> {
     /// Whether new work is welcome.
     pub ready: bool,
-    /// `starting`, `serving`, `draining`, `stopped` or `failed`.
+    /// `starting`, `serving`, `unavailable` (the store is elsewhere and cannot be used now), `draining`, `stopped` or
+    /// `failed`.
     #[serde(borrow)]
     pub phase: Text<'a>,
+    /// Of a store in PostgreSQL: whether commits wait for a standby, so that what is acknowledged outlives the primary:
+    /// `synchronous` (they do, and it is there), `missing` (they do, and it is not), `none` (they do not) or `hidden` (they
+    /// do; whether it is there, the server does not tell this role).
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub standby: Option<Text<'a>>,
     /// What an operator should know, in sentences.
     #[serde(borrow)]
     pub notes: Vec<Text<'a>>,

@@ -2,6 +2,7 @@
 
 mod directory;
 mod machine;
+mod postgres;
 mod server;
 
 use clap::Args;
@@ -105,7 +106,7 @@ pub(crate) async fn doctor(args: DoctorArgs, config: &Config, output: Output) ->
     report.tell(machine::descriptors())?;
     let served = match &store {
         Store::Directory(data) => directory::check(data, now(), &mut report)?,
-        Store::Postgres(_) => false,
+        Store::Postgres(settings) => postgres::check(settings, &mut report).await?,
     };
     server::check(&remote, served, &mut report).await?;
     report.finish()

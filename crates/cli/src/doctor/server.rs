@@ -25,7 +25,7 @@ pub(super) async fn check(remote: &RemoteSettings, served: bool, report: &mut Re
         Err(CallError::Unreachable { .. }) if !remote.named => {
             let told = match served {
                 true => format!(
-                    "a process serves the directory, but nothing answers at {}: name it with --url or ONEFOLD_URL",
+                    "a process serves the store, but nothing answers at {}: name it with --url or ONEFOLD_URL",
                     remote.url
                 ),
                 false => format!("nothing answers at {}: start one with `onefold serve`", remote.url),

@@ -3,7 +3,8 @@
 use axum::extract::State;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
-use onefold_runtime::Phase;
+use onefold_core::EngineError;
+use onefold_runtime::{Health, Phase};
 use onefold_wire::{Alive, ErrorCode, Problem, Ready, Text};
 use serde::Serialize;
 
@@ -36,9 +37,11 @@ pub(crate) async fn alive() -> Answer {
 )]
 pub(crate) async fn ready(State(app): State<AppState>) -> Answer {
     let health = app.health();
-    let mut notes: Vec<Text<'_>> = app.config().notes.iter().map(|note| Text::from(note.as_str())).collect();
+    let store = app.config().store.borrow().clone();
+    let mut notes: Vec<Text<'_>> = store.notes.into_iter().map(Text::from).collect();
     let phase = match &health.phase {
         Phase::Starting => "starting",
+        Phase::Serving if is_unavailable(&health) => "unavailable",
         Phase::Serving => "serving",
         Phase::Draining => "draining",
         Phase::Stopped => "stopped",
@@ -50,15 +53,24 @@ pub(crate) async fn ready(State(app): State<AppState>) -> Answer {
     if let Phase::Failed(error) = &health.phase {
         notes.push(Text::from(error.to_string()));
     }
-    let ready = health.is_serving();
-    let told = Ready { ready, phase: Text::from(phase), notes };
+    let ready = health.is_serving() && !is_unavailable(&health);
+    let told = Ready { ready, phase: Text::from(phase), standby: store.standby.map(Text::from), notes };
     if ready {
         return Ok(ok(&told));
     }
-    let problem = Failure::new(ErrorCode::NotReady, format!("the server is {phase}")).0;
+    let why = match &health.error {
+        Some(error @ EngineError::Unavailable(_)) => error.to_string(),
+        _ => format!("the server is {phase}"),
+    };
+    let problem = Failure::new(ErrorCode::NotReady, why).0;
     let mut response = json(StatusCode::SERVICE_UNAVAILABLE, &NotReady { problem: &problem, ready: &told });
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
     Ok(response)
+}
+
+/// Whether the store is elsewhere, and cannot be used from here now.
+fn is_unavailable(health: &Health) -> bool {
+    matches!(health.error, Some(EngineError::Unavailable(_)))
 }
 
 /// Both say why new work is not welcome: one to whoever knows problems, one to whoever knows `/readyz`.

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use onefold_core::reference::ReferenceEngine;
-use onefold_core::{Clock, DurationMs, Engine, ManualClock, SeededEntropy, Timestamp};
+use onefold_core::{Clock, DurationMs, Engine, EngineError, ManualClock, SeededEntropy, Timestamp};
 use onefold_runtime::{Health, Phase};
 use onefold_server::{AppState, Config, Token, serve_app};
 use serde_json::Value;
@@ -203,6 +203,11 @@ impl Server {
 
     pub fn set_phase(&self, phase: Phase) {
         self.health.send_modify(|health| health.phase = phase);
+    }
+
+    /// The last tick failed.
+    pub fn fail_tick(&self, error: EngineError) {
+        self.health.send_modify(|health| health.error = Some(error));
     }
 
     /// Waits until that many polls are parked in the engine.
