@@ -102,8 +102,18 @@ impl Cluster {
     /// Makes the standby the primary; what was one is gone for good.
     pub fn promote(&mut self) {
         self.servers[self.primary] = None;
+        self.promote_beside();
+    }
+
+    /// Makes the standby the primary; what was one stays as it is.
+    pub fn promote_beside(&mut self) {
         self.primary = 1 - self.primary;
         self.primary().promote();
+    }
+
+    /// Cuts all nodes off from the primary, which goes on without them.
+    pub fn cut_primary_off(&self) {
+        self.nodes.iter().for_each(|node| node.ways[self.primary].cut());
     }
 
     /// A node.

@@ -22,13 +22,15 @@ pub struct Proxy {
     link: Arc<Link>,
 }
 
-/// When a connection breaks that commits.
+/// What happens to a connection that commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// The server never hears of the commit.
-    BeforeTheCommit,
-    /// The server has committed, and its answer never arrives.
-    AfterTheCommit,
+pub enum Fault {
+    /// It breaks, and the server never hears of the commit.
+    BreaksBefore,
+    /// It breaks once the server has committed, and its answer never arrives.
+    BreaksAfter,
+    /// The whole way is cut, and the server waits for what never comes.
+    CutBefore,
 }
 
 struct Link {
@@ -49,7 +51,7 @@ struct State {
 struct Trap {
     /// What the transaction sends that is meant.
     marker: Vec<u8>,
-    when: When,
+    fault: Fault,
 }
 
 impl Proxy {
@@ -91,9 +93,9 @@ impl Proxy {
         self.link.state.send_modify(|state| state.resets += 1);
     }
 
-    /// Breaks the next connection that commits a transaction in which `marker` was sent, and only that.
-    pub fn trap(&self, marker: &str, when: When) {
-        *self.link.trapped() = Some(Trap { marker: marker.as_bytes().to_vec(), when });
+    /// Has this happen to the next connection that commits a transaction in which `marker` was sent.
+    pub fn trap(&self, marker: impl AsRef<[u8]>, fault: Fault) {
+        *self.link.trapped() = Some(Trap { marker: marker.as_ref().to_vec(), fault });
     }
 
     /// How many traps were sprung so far.
@@ -150,8 +152,14 @@ impl Link {
                 marked |= self.trapped().as_ref().is_some_and(|trap| frame.holds(&trap.marker));
                 if marked && frame.commits() {
                     match self.spring() {
-                        Some(When::BeforeTheCommit) => return self.has_sprung(),
-                        Some(When::AfterTheCommit) => way.swallows.store(true, Ordering::SeqCst),
+                        Some(Fault::BreaksBefore) => return self.has_sprung(),
+                        Some(Fault::BreaksAfter) => way.swallows.store(true, Ordering::SeqCst),
+                        Some(Fault::CutBefore) => {
+                            self.state.send_modify(|state| state.cut = true);
+                            way.loses();
+                            self.has_sprung();
+                            std::future::pending().await
+                        }
                         None => {}
                     }
                 }
@@ -197,8 +205,8 @@ impl Link {
         self.trap.lock().unwrap()
     }
 
-    fn spring(&self) -> Option<When> {
-        self.trapped().take().map(|trap| trap.when)
+    fn spring(&self) -> Option<Fault> {
+        self.trapped().take().map(|trap| trap.fault)
     }
 
     fn has_sprung(&self) {
