@@ -46,11 +46,13 @@ pub struct Flags {
     pub reopen: bool,
     /// Stepping the wall clock apart from the monotonic one.
     pub clock_steps: bool,
+    /// Nobody but the engine writes to the store, so that it calls for no tick without need.
+    pub alone: bool,
 }
 
 impl Default for Flags {
     fn default() -> Flags {
-        Flags { reopen: true, clock_steps: true }
+        Flags { reopen: true, clock_steps: true, alone: true }
     }
 }
 
