@@ -6,6 +6,7 @@
 mod address;
 mod apart;
 mod clock;
+mod connect;
 mod engine;
 mod error;
 mod floors;

@@ -4,8 +4,8 @@ use tokio::runtime::Handle;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use crate::connect::{Hosts, NoConnection};
 use crate::error::told;
-use crate::pool::{NoConnection, connect};
 use crate::sql::{for_schema, quoted};
 use crate::{OpenError, PostgresConfig};
 
@@ -87,7 +87,8 @@ impl From<NoConnection> for OpenError {
 }
 
 pub(crate) async fn client(config: &PostgresConfig, runtime: &Handle) -> Result<Client, OpenError> {
-    let client = connect(&config.server, &config.tls, config.connect_within, runtime).await?;
+    let hosts = Hosts::of(&config.server, &config.tls, config.connect_within);
+    let client = hosts.connect(runtime, |_| {}).await?.client;
     let row = client
         .query_typed("SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding')", &[])
         .await?;

@@ -14,9 +14,9 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Notification};
 
 use crate::address;
+use crate::connect::{Hosts, NoConnection};
 use crate::error::told;
 use crate::node::Node;
-use crate::pool::{NoConnection, connect_listening};
 use crate::sql::for_schema;
 use crate::{OpenError, Tls};
 
@@ -117,8 +117,8 @@ async fn begin(
     };
     let (pool, runtime) = (&node.pool.options, &node.runtime);
     let schema = pool.schema.as_str();
-    let client =
-        connect_listening(&listener.server, &listener.tls, pool.connect_within, runtime, hear).await?;
+    let hosts = Hosts::of(&listener.server, &listener.tls, pool.connect_within);
+    let client = hosts.connect(runtime, hear).await?.client;
     client.batch_execute(SESSION).await?;
     let channel = client.query_typed("SELECT 'onefold_' || md5($1)", &[(&schema, Type::TEXT)]).await?;
     let channel: String = channel.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();

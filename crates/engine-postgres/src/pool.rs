@@ -1,6 +1,5 @@
 //! Connections: lent one transaction at a time, each with its prepared statements.
 
-use std::future::poll_fn;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,19 +7,16 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use futures_util::{StreamExt, pin_mut};
 use onefold_core::{EngineError, Timestamp};
-use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_postgres::config::{Host, SslMode};
+use tokio::task::AbortHandle;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, Row, SimpleQueryMessage, Statement};
+use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use crate::clock::DatabaseClock;
-use crate::error::{Fault, Outcome, connecting, corrupt, told};
+use crate::connect::{Hosts, NoConnection, Opened};
+use crate::error::{Fault, Outcome, connecting, corrupt};
 use crate::sql::{Sql, Statements};
-#[cfg(feature = "tls")]
-use crate::tls::Connector;
 use crate::tls::Tls;
 
 /// What a statement is given.
@@ -53,6 +49,12 @@ const LOST_AFTER: &str = "SET idle_in_transaction_session_timeout = 5000; ";
 const GONE_AFTER: &str =
     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; ";
 
+/// Whoever waits so long for an answer looks whether the server still talks to anybody. What takes its time on a server that
+/// does is waited for: a statement with much to do, a commit without its synchronous standby.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+const SAYS_NOTHING: &str = "it keeps our connections, but says nothing";
+
 pub(crate) struct PoolOptions {
     pub(crate) server: tokio_postgres::Config,
     pub(crate) tls: Tls,
@@ -70,6 +72,7 @@ pub(crate) struct Pool {
     pub(crate) options: PoolOptions,
     statements: Statements,
     types: Vec<Vec<Type>>,
+    hosts: Hosts,
     idle: Mutex<Option<Vec<Connection>>>,
     permits: Arc<Semaphore>,
     runtime: Handle,
@@ -77,6 +80,10 @@ pub(crate) struct Pool {
 
 struct Connection {
     client: Client,
+    host: usize,
+    task: AbortHandle,
+    /// It is waited for no longer.
+    silent: bool,
     prepared: Vec<Option<Statement>>,
     /// What a transaction has to set for itself.
     begin: String,
@@ -113,108 +120,13 @@ pub(crate) fn types_of(text: &str) -> Vec<Type> {
     types.into_iter().flatten().collect()
 }
 
-/// A server that acknowledges nothing for so long is not there.
-const SILENCE: Duration = Duration::from_secs(8);
-
-/// Why there is no connection.
-#[derive(Debug, Error)]
-pub(crate) enum NoConnection {
-    #[error("{}", told(.0))]
-    Refused(#[from] tokio_postgres::Error),
-    #[error("it takes connections, but says nothing")]
-    Silence,
-}
-
-/// Opens a connection whose other half runs by itself.
-pub(crate) async fn connect(
-    server: &tokio_postgres::Config,
-    tls: &Tls,
-    within: Duration,
-    runtime: &Handle,
-) -> Result<Client, NoConnection> {
-    connect_listening(server, tls, within, runtime, |_| {}).await
-}
-
-/// The same, hearing of each notification, and of the end of the connection by `None`.
-pub(crate) async fn connect_listening(
-    server: &tokio_postgres::Config,
-    tls: &Tls,
-    within: Duration,
-    runtime: &Handle,
-    hear: impl Fn(Option<Notification>) + Send + 'static,
-) -> Result<Client, NoConnection> {
-    // Each host may take its time to be reached; and whoever is reached has to say something.
-    let hosts = u32::try_from(server.get_hosts().len()).unwrap_or(1);
-    let connecting = connect_patiently(server, tls, within, runtime, hear);
-    match tokio::time::timeout(within.saturating_mul(hosts.saturating_add(1)), connecting).await {
-        Ok(connected) => Ok(connected?),
-        Err(_) => Err(NoConnection::Silence),
-    }
-}
-
-async fn connect_patiently(
-    server: &tokio_postgres::Config,
-    tls: &Tls,
-    within: Duration,
-    runtime: &Handle,
-    hear: impl Fn(Option<Notification>) + Send + 'static,
-) -> Result<Client, tokio_postgres::Error> {
-    let mut server = server.clone();
-    if server.get_connect_timeout().is_none() {
-        server.connect_timeout(within);
-    }
-    // A server that is cut off says nothing: without these a call would wait for as long as the system lets it.
-    if server.get_tcp_user_timeout().is_none() {
-        server.tcp_user_timeout(SILENCE).keepalives_idle(SILENCE / 2).keepalives_interval(SILENCE / 4);
-    }
-    if server.get_application_name().is_none() {
-        server.application_name("onefold");
-    }
-    #[cfg(feature = "tls")]
-    if let Some(client) = tls.client.as_ref().filter(|_| !is_of_this_machine(&server)) {
-        let (client, connection) = server.connect(Connector(Arc::clone(client))).await?;
-        runtime.spawn(run(connection, hear));
-        return Ok(client);
-    }
-    #[cfg(not(feature = "tls"))]
-    let Tls {} = tls;
-    if is_of_this_machine(&server) {
-        server.ssl_mode(SslMode::Disable);
-    }
-    let (client, connection) = server.connect(NoTls).await?;
-    runtime.spawn(run(connection, hear));
-    Ok(client)
-}
-
-/// Whether it is reached by sockets in the file system, over which PostgreSQL speaks no TLS.
-fn is_of_this_machine(server: &tokio_postgres::Config) -> bool {
-    server.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)))
-}
-
-async fn run<S, T>(mut connection: tokio_postgres::Connection<S, T>, hear: impl Fn(Option<Notification>))
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
-        match message {
-            Ok(AsyncMessage::Notification(notification)) => hear(Some(notification)),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(error = told(&error), "a database connection ended");
-                break;
-            }
-        }
-    }
-    hear(None);
-}
-
 impl Pool {
     pub(crate) fn new(options: PoolOptions, runtime: Handle) -> Pool {
         let statements = Statements::new(&options.schema);
         let types = statements.all().map(types_of).collect();
         let permits = Arc::new(Semaphore::new(options.connections));
-        Pool { options, statements, types, idle: Mutex::new(Some(Vec::new())), permits, runtime }
+        let hosts = Hosts::of(&options.server, &options.tls, options.connect_within);
+        Pool { options, statements, types, hosts, idle: Mutex::new(Some(Vec::new())), permits, runtime }
     }
 
     fn idle(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
@@ -234,17 +146,20 @@ impl Pool {
             Err(_) => return Err(EngineError::Busy.into()),
         };
         let idle = self.idle().as_mut().ok_or(EngineError::Closed)?.pop();
-        let connection = match idle.filter(|connection| !connection.client.is_closed()) {
+        let mut connection = match idle.filter(|connection| !connection.client.is_closed()) {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let answer = match lock_wait {
-            None => connection.client.simple_query(&connection.begin).await?,
-            Some(wait) => {
-                let begin = format!("{}; SET LOCAL lock_timeout = {}", connection.begin, wait.as_millis());
-                connection.client.simple_query(&begin).await?
-            }
+        let begin = match lock_wait {
+            None => connection.begin.clone(),
+            Some(wait) => format!("{}; SET LOCAL lock_timeout = {}", connection.begin, wait.as_millis()),
         };
+        let host = connection.host;
+        let Some(answer) = self.answered(host, connection.client.simple_query(&begin)).await else {
+            connection.silent = true;
+            return Err(Fault::Unreachable(SAYS_NOTHING.to_owned()));
+        };
+        let answer = answer?;
         let now = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| i64::from_str(text).ok()),
             _ => None,
@@ -256,14 +171,36 @@ impl Pool {
         Ok((Transaction { pool: Arc::clone(self), connection: Some(connection), permit: Some(permit) }, now))
     }
 
+    /// The server's answer; nothing if there is none, and the server talks to nobody else either.
+    async fn answered<T>(&self, host: usize, answer: impl Future<Output = T>) -> Option<T> {
+        pin_mut!(answer);
+        loop {
+            if let Ok(answer) = tokio::time::timeout(ANSWER_WITHIN, &mut answer).await {
+                return Some(answer);
+            }
+            if !self.hosts.answers(host, &self.runtime).await {
+                return None;
+            }
+        }
+    }
+
     async fn connect(&self) -> Outcome<Connection> {
-        let client =
-            connect(&self.options.server, &self.options.tls, self.options.connect_within, &self.runtime)
-                .await
-                .map_err(|failed| match failed {
-                    NoConnection::Refused(error) => connecting(&error),
-                    NoConnection::Silence => Fault::Unreachable(failed.to_string()),
-                })?;
+        let opened = self.hosts.connect(&self.runtime, |_| {}).await.map_err(|failed| match failed {
+            NoConnection::Refused(error) => connecting(&error),
+            NoConnection::Silence => Fault::Unreachable(failed.to_string()),
+        })?;
+        let (host, task) = (opened.host, opened.task.clone());
+        match self.answered(host, self.prepare_session(opened)).await {
+            Some(connection) => connection,
+            None => {
+                task.abort();
+                Err(Fault::Unreachable(SAYS_NOTHING.to_owned()))
+            }
+        }
+    }
+
+    async fn prepare_session(&self, opened: Opened) -> Outcome<Connection> {
+        let Opened { client, host, task } = opened;
         let synchronous = client.simple_query("SHOW synchronous_commit").await?;
         let weak = synchronous.iter().any(|message| match message {
             SimpleQueryMessage::Row(row) => matches!(row.get(0), Some("off" | "local")),
@@ -282,7 +219,14 @@ impl Pool {
             client.batch_execute(&settings).await?;
         }
         begin.push_str("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint");
-        Ok(Connection { client, prepared: vec![None; self.statements.len()], begin })
+        Ok(Connection {
+            client,
+            host,
+            task,
+            silent: false,
+            prepared: vec![None; self.statements.len()],
+            begin,
+        })
     }
 
     /// Waits until nothing is lent, but not for ever.
@@ -312,32 +256,26 @@ impl Transaction {
         self.connection.as_mut().ok_or_else(|| EngineError::Closed.into())
     }
 
-    /// Runs statements one after the other without waiting in between.
-    pub(crate) async fn pipeline(&mut self, batch: Vec<(Sql, Params)>) -> Outcome<Vec<Reply>> {
+    /// What the server answers, if it does.
+    async fn answered<T>(
+        &mut self,
+        ask: impl AsyncFnOnce(&Pool, &mut Connection) -> Outcome<T>,
+    ) -> Outcome<T> {
         let pool = Arc::clone(&self.pool);
         let connection = self.connection()?;
-        if pool.options.transaction_pooler {
-            let client = &connection.client;
-            let replies =
-                batch.into_iter().map(|(sql, params)| {
-                    let types = pool.types.get(sql.place()).cloned().unwrap_or_default();
-                    let text = pool.statements.text(sql);
-                    async move {
-                        collect(client.query_typed_raw(text, params.into_iter().zip(types)).await?).await
-                    }
-                });
-            return first_fault(join_all(replies).await);
-        }
-        let missing: Vec<Sql> = batch.iter().map(|(sql, _)| *sql).collect();
-        connection.prepare(&pool.statements, missing).await?;
-        let client = &connection.client;
-        let prepared = &connection.prepared;
-        let replies = batch.into_iter().map(|(sql, params)| async move {
-            let statement = prepared.get(sql.place()).and_then(Option::as_ref);
-            let statement = statement.ok_or_else(|| corrupt("a statement is not prepared"))?;
-            collect(client.query_raw(statement, params).await?).await
-        });
-        first_fault(join_all(replies).await)
+        let host = connection.host;
+        let answer = pool.answered(host, ask(&pool, connection)).await;
+        answer.unwrap_or_else(|| {
+            if let Some(connection) = &mut self.connection {
+                connection.silent = true;
+            }
+            Err(Fault::Unreachable(SAYS_NOTHING.to_owned()))
+        })
+    }
+
+    /// Runs statements one after the other without waiting in between.
+    pub(crate) async fn pipeline(&mut self, batch: Vec<(Sql, Params)>) -> Outcome<Vec<Reply>> {
+        self.answered(async |pool, connection| connection.pipeline(pool, batch).await).await
     }
 
     pub(crate) async fn run(&mut self, sql: Sql, params: Params) -> Outcome<Reply> {
@@ -351,19 +289,23 @@ impl Transaction {
 
     /// Runs a statement that is not one of ours and takes nothing.
     pub(crate) async fn look(&mut self, text: &str) -> Outcome<Vec<Row>> {
-        Ok(self.connection()?.client.query_typed(text, &[]).await?)
+        self.answered(async |_, connection| Ok(connection.client.query_typed(text, &[]).await?)).await
     }
 
     /// Makes it durable.
     pub(crate) async fn commit(mut self) -> Outcome<()> {
-        let Some(connection) = self.connection.take() else { return Err(EngineError::Closed.into()) };
-        match connection.client.batch_execute("COMMIT").await {
-            Ok(()) => {
+        let Some(mut connection) = self.connection.take() else { return Err(EngineError::Closed.into()) };
+        match self.pool.answered(connection.host, connection.client.batch_execute("COMMIT")).await {
+            Some(Ok(())) => {
                 self.give_back(connection);
                 Ok(())
             }
             // Without an answer, or with one that the server is going down, nobody knows.
-            Err(error) => match error.code().map(|state| state.code()) {
+            None => {
+                connection.silent = true;
+                Err(EngineError::OutcomeUnknown.into())
+            }
+            Some(Err(error)) => match error.code().map(|state| state.code()) {
                 None | Some("57P01" | "57P02" | "57P03") => Err(EngineError::OutcomeUnknown.into()),
                 Some(code) if code.starts_with("08") => Err(EngineError::OutcomeUnknown.into()),
                 Some(_) => Err(error.into()),
@@ -373,10 +315,13 @@ impl Transaction {
 
     /// Takes everything back.
     pub(crate) async fn roll_back(mut self) {
-        if let Some(connection) = self.connection.take()
-            && connection.client.batch_execute("ROLLBACK").await.is_ok()
-        {
-            self.give_back(connection);
+        let Some(mut connection) = self.connection.take().filter(|connection| !connection.silent) else {
+            return;
+        };
+        match self.pool.answered(connection.host, connection.client.batch_execute("ROLLBACK")).await {
+            Some(Ok(())) => self.give_back(connection),
+            Some(Err(_)) => {}
+            None => connection.silent = true,
         }
     }
 
@@ -388,7 +333,41 @@ impl Transaction {
     }
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.silent {
+            // Its other half would wait for what was asked.
+            self.task.abort();
+        }
+    }
+}
+
 impl Connection {
+    async fn pipeline(&mut self, pool: &Pool, batch: Vec<(Sql, Params)>) -> Outcome<Vec<Reply>> {
+        if pool.options.transaction_pooler {
+            let client = &self.client;
+            let replies =
+                batch.into_iter().map(|(sql, params)| {
+                    let types = pool.types.get(sql.place()).cloned().unwrap_or_default();
+                    let text = pool.statements.text(sql);
+                    async move {
+                        collect(client.query_typed_raw(text, params.into_iter().zip(types)).await?).await
+                    }
+                });
+            return first_fault(join_all(replies).await);
+        }
+        let missing: Vec<Sql> = batch.iter().map(|(sql, _)| *sql).collect();
+        self.prepare(&pool.statements, missing).await?;
+        let client = &self.client;
+        let prepared = &self.prepared;
+        let replies = batch.into_iter().map(|(sql, params)| async move {
+            let statement = prepared.get(sql.place()).and_then(Option::as_ref);
+            let statement = statement.ok_or_else(|| corrupt("a statement is not prepared"))?;
+            collect(client.query_raw(statement, params).await?).await
+        });
+        first_fault(join_all(replies).await)
+    }
+
     async fn prepare(&mut self, statements: &Statements, wanted: Vec<Sql>) -> Outcome<()> {
         let is_missing = |sql: &Sql| self.prepared.get(sql.place()).is_some_and(Option::is_none);
         let mut missing: Vec<Sql> = wanted.into_iter().filter(is_missing).collect();
