@@ -20,6 +20,7 @@ pub mod promise;
 pub mod reference;
 mod retry;
 pub mod rules;
+pub mod schedule;
 mod state;
 mod timestamp;
 
