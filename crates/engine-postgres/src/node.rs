@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use onefold_core::{
@@ -79,6 +79,8 @@ pub(crate) struct Node {
     serving: tokio::sync::Mutex<()>,
     polls: [tokio::sync::Mutex<()>; POLL_LOCKS],
     floors: Arc<Floors>,
+    /// Jobs whose leases are still to get their full length again.
+    unrenewed: Mutex<BTreeSet<i64>>,
     /// Held by calls that wait long for a row of somebody's open transaction.
     pub(crate) waits_long: Semaphore,
 }
@@ -138,6 +140,7 @@ impl Node {
             look: Notify::new(),
             serving,
             floors: Arc::default(),
+            unrenewed: Mutex::default(),
             waits_long,
             polls: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
         }
@@ -258,17 +261,32 @@ impl Node {
         Err(EngineError::Busy)
     }
 
-    /// Gives live leases their full length again.
+    /// Gives live leases their full length again. Those of jobs in somebody's open transaction get it later, from
+    /// [`Node::renew_left`].
     pub(crate) async fn renew_leases(&self) -> EngineResult<()> {
         let mut from = Some((i32::MIN, i64::MIN));
         while let Some(after) = from {
-            from = self
-                .transact(|work, _| {
-                    Box::pin(async move { ops::lease::renew(work, after).await.map(Verdict::Commit) })
-                })
-                .await?;
+            let renewed = commit!(self, |work| ops::lease::renew(work, after))?;
+            self.unrenewed().extend(renewed.left);
+            from = renewed.next;
         }
         Ok(())
+    }
+
+    /// Renews leases that could not be had before.
+    pub(crate) async fn renew_left(&self) -> EngineResult<()> {
+        let seqs: Vec<i64> = self.unrenewed().iter().copied().collect();
+        if seqs.is_empty() {
+            return Ok(());
+        }
+        let these = &seqs;
+        let left = commit!(self, |work| ops::lease::renew_these(work, these.clone()))?;
+        *self.unrenewed() = left.into_iter().collect();
+        Ok(())
+    }
+
+    fn unrenewed(&self) -> MutexGuard<'_, BTreeSet<i64>> {
+        self.unrenewed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn hint(&self, queues: &BTreeSet<QueueName>) {

@@ -21,9 +21,10 @@ const WALKS: &[&str] = &[
     "queues/all",
     "queues/counts",
     "queues/fold_counts",
-    "queues/drop_count_deltas",
+    "queues/bury",
     "queues/drop_timers",
     "queues/jobs_of",
+    "queues/recount",
     "store/node_seen",
     "store/server",
     "store/server_known",
@@ -47,7 +48,7 @@ async fn no_plan_depends_on_statistics() {
     let statements = Statements::new(&config.schema);
     let mut bad = Vec::new();
     for (number, (file, text)) in FILES.iter().zip(statements.all()).enumerate() {
-        if text.trim_start().starts_with("LOCK") || WALKS.contains(file) {
+        if text.contains("LOCK TABLE") || WALKS.contains(file) {
             continue;
         }
         client.batch_execute(&format!("PREPARE p{number} AS {text}")).await.unwrap();

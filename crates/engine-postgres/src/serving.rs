@@ -55,6 +55,8 @@ pub(crate) async fn one_tick(node: &Arc<Node>) -> EngineResult<Ticked> {
     node.local.forget_due();
     if clock_stepped || nobody_served {
         node.renew_leases().await?;
+    } else {
+        node.renew_left().await?;
     }
     let retires = node.local.is_time_to_retire(node.clock.monotonic(), node.retention_slack);
     let done = commit!(node, |work| tick::jobs(work, retires))?;

@@ -3,8 +3,8 @@
 -- Indexes beside a key do without `ns`: two that begin alike cost the same in a table that was empty when it was last
 -- looked at, and the planner would take either for a row's key.
 
--- One row: what outlives everything. Who leases holds it in ACCESS SHARE mode, who raises the token sequence in
--- ACCESS EXCLUSIVE mode: so the sequence never goes back under a lease.
+-- One row: what outlives everything. Who leases holds it in ROW SHARE mode, who raises the token sequence in
+-- EXCLUSIVE mode: so the sequence never goes back under a lease, and who only reads is in nobody's way.
 CREATE TABLE onefold.store (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     -- The life of the server for which tokens were last raised: database, timeline and start.

@@ -1,1 +1,1 @@
-SELECT seq, created_ms FROM onefold.jobs WHERE ns = 0 AND queue = $1::integer ORDER BY seq FOR UPDATE
+SELECT seq, created_ms, state FROM onefold.jobs WHERE ns = 0 AND queue = $1::integer ORDER BY seq FOR UPDATE

@@ -340,8 +340,16 @@ async fn take_tokens(work: &mut Work, count: usize) -> Outcome<Vec<FencingToken>
         .collect()
 }
 
-/// Gives live leases their full length again: `Some` place to go on from while there are more.
-pub(crate) async fn renew(work: &mut Work, after: (QueueNumber, i64)) -> Outcome<Option<(QueueNumber, i64)>> {
+/// Leases that were to be renewed.
+pub(crate) struct Renewed {
+    /// Where to go on, if there are more.
+    pub(crate) next: Option<(QueueNumber, i64)>,
+    /// Those whose jobs are in somebody's open transaction.
+    pub(crate) left: Vec<i64>,
+}
+
+/// Gives live leases their full length again.
+pub(crate) async fn renew(work: &mut Work, after: (QueueNumber, i64)) -> Outcome<Renewed> {
     const BATCH: i64 = 1_000;
     let rows = work.rows(sql::ALL_LEASES, params![after.0, after.1, BATCH]).await?;
     let mut seqs = Vec::new();
@@ -351,7 +359,16 @@ pub(crate) async fn renew(work: &mut Work, after: (QueueNumber, i64)) -> Outcome
         seqs.push(place.1);
         last = Some(place);
     }
-    work.load(seqs.clone()).await?;
+    let left = renew_these(work, seqs).await?;
+    Ok(Renewed { next: last.filter(|_| rows.len() as i64 == BATCH), left })
+}
+
+/// The same for these jobs, passing by those in somebody's open transaction, which are given back.
+pub(crate) async fn renew_these(work: &mut Work, mut seqs: Vec<i64>) -> Outcome<Vec<i64>> {
+    let free = work.load_free(seqs.clone()).await?;
+    let mut left = seqs.clone();
+    left.retain(|seq| !free.contains(seq));
+    seqs.retain(|seq| free.contains(seq));
     for seq in &seqs {
         if work.record(*seq).is_none_or(|record| record.job.state != State::Running) {
             continue;
@@ -364,5 +381,5 @@ pub(crate) async fn renew(work: &mut Work, after: (QueueNumber, i64)) -> Outcome
     }
     work.flush().await?;
     work.look_later(&seqs).await?;
-    Ok(last.filter(|_| rows.len() as i64 == BATCH))
+    Ok(left)
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use onefold_core::{
     DeletedQueue, EventKind, ItemResult, JobId, OnDead, Outcome as AttemptOutcome, QueueCounts, QueueName,
-    QueuePatch, QueueView, Refusal, Setting, Timestamp, limits,
+    QueuePatch, QueueView, Refusal, Setting, State, Timestamp, limits,
 };
 use tokio_postgres::Row;
 
 use super::add::make_queue;
 use crate::error::{Outcome, corrupt};
-use crate::rows::{QueueNumber, duration_code, job_id, time};
+use crate::rows::{Coded, QueueNumber, duration_code, job_id, time};
 use crate::work::Work;
 use crate::{params, sql};
 
@@ -117,31 +117,29 @@ pub(crate) async fn delete(
     if !work.queue(number)?.alive && counts.accepted == 0 {
         return Ok(Err(Refusal::QueueNotFound));
     }
-    let unfinished = counts.unfinished();
-    if unfinished > 0 && !force {
-        return Ok(Err(Refusal::QueueNotEmpty { unfinished }));
+    let counted = counts.unfinished();
+    if counted > 0 && !force {
+        return Ok(Err(Refusal::QueueNotEmpty { unfinished: counted }));
     }
     let rows = work.rows(sql::JOBS_OF_QUEUE, params![number]).await?;
     let mut ids: Vec<JobId> = Vec::new();
     let mut seqs: Vec<i64> = Vec::new();
+    let (mut unfinished, mut running) = (0, 0);
     for row in &rows {
         ids.push(job_id(row.try_get(1)?, row.try_get(0)?)?);
         seqs.push(row.try_get(0)?);
+        let state = State::of(row.try_get(2)?)?;
+        unfinished += u64::from(!state.is_finished());
+        running += u64::from(state == State::Running);
+    }
+    // Some may have been added, or run again, since they were counted.
+    if unfinished > 0 && !force {
+        return Ok(Err(Refusal::QueueNotEmpty { unfinished }));
     }
     let jobs = seqs.len() as u64;
     let (now, replay) = (work.now.as_unix_ms(), duration_code(limits::FINISH_REPLAY));
-    let by_queue = [
-        sql::DROP_TIMERS,
-        sql::DROP_KEYS,
-        sql::DROP_READY,
-        sql::DROP_SEGMENTS,
-        sql::DROP_LEASES,
-        sql::DROP_FINISHED,
-        sql::DROP_MEMBERS,
-        sql::DROP_DIRTY,
-        sql::DROP_GROUPS,
-    ];
     let by_job = [
+        sql::DROP_TIMERS,
         sql::PURGE_SPECS,
         sql::PURGE_ATTEMPTS,
         sql::PURGE_EVIDENCE,
@@ -149,16 +147,26 @@ pub(crate) async fn delete(
         sql::PURGE_CHECKPOINTS,
         sql::PURGE_JOBS,
     ];
+    // What stands for a job that is still there is of one that came meanwhile: it stays.
+    let by_queue = [
+        sql::DROP_READY,
+        sql::DROP_SEGMENTS,
+        sql::DROP_LEASES,
+        sql::DROP_FINISHED,
+        sql::DROP_MEMBERS,
+        sql::DROP_DIRTY,
+        sql::DROP_GROUPS,
+        sql::LOCK_QUEUE_KEYS,
+        sql::DROP_KEYS,
+    ];
     let mut batch = vec![(sql::RECEIPTS, params![seqs.clone(), now, replay])];
-    batch.extend(by_queue.map(|table| (table, params![number])));
     batch.extend(by_job.map(|table| (table, params![seqs.clone()])));
-    // The counts go last: who ended a job of this queue meanwhile has committed by now.
-    batch.extend(
-        [sql::DROP_COUNTS, sql::DROP_COUNT_DELTAS, sql::BURY_QUEUE].map(|table| (table, params![number])),
-    );
+    batch.extend(by_queue.map(|table| (table, params![number])));
+    batch.push((sql::LOCK_COUNTS, params![]));
+    batch.extend([sql::RECOUNT, sql::BURY_QUEUE].map(|table| (table, params![number])));
     work.tx.pipeline(batch).await?;
-    if counts.running > 0 {
-        *work.effects.outcomes.entry(AttemptOutcome::Revoked).or_default() += counts.running;
+    if running > 0 {
+        *work.effects.outcomes.entry(AttemptOutcome::Revoked).or_default() += running;
     }
     work.effects.finished.extend(ids);
     work.emit(EventKind::QueueDeleted, number, None);

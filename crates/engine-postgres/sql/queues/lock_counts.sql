@@ -1,0 +1,2 @@
+-- Nobody folds counts meanwhile.
+LOCK TABLE onefold.counts IN SHARE ROW EXCLUSIVE MODE
