@@ -4,7 +4,7 @@
 //! A floor is a hint. Whatever this node puts below one lowers it; what others put there is found when a claim that
 //! began at a floor ends with too little, and once a second, when all floors are forgotten.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::rows::QueueNumber;
@@ -64,6 +64,11 @@ impl Floors {
     pub(crate) fn of(&self, queue: QueueNumber, part: Part) -> (LinePlace, u64) {
         let floors = self.lock();
         floors.get(&(queue, part)).map_or((START, 0), |floor| (floor.at, floor.lowered))
+    }
+
+    /// Queues this node claimed in.
+    pub(crate) fn queues(&self) -> BTreeSet<QueueNumber> {
+        self.lock().keys().map(|(queue, _)| *queue).collect()
     }
 
     /// Takes in what a transaction did that is durable now.

@@ -264,7 +264,7 @@ impl Node {
     /// Gives live leases their full length again. Those of jobs in somebody's open transaction get it later, from
     /// [`Node::renew_left`].
     pub(crate) async fn renew_leases(&self) -> EngineResult<()> {
-        let mut from = Some((i32::MIN, i64::MIN));
+        let mut from = Some(ops::lease::RenewedTo::Extended(i64::MIN));
         while let Some(after) = from {
             let renewed = commit!(self, |work| ops::lease::renew(work, after))?;
             self.unrenewed().extend(renewed.left);

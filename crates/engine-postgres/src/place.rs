@@ -42,6 +42,13 @@ pub(crate) struct FinishedRow {
     pub(crate) own: bool,
 }
 
+impl FinishedRow {
+    /// It completed and is kept as long as its queue says: then it is in a lot, and not in a row of its own.
+    pub(crate) fn is_in_lot(self) -> bool {
+        self.state == State::Completed.code() && !self.own
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Places {

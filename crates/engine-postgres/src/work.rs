@@ -16,6 +16,7 @@ use onefold_core::{
 };
 use tokio_postgres::Row;
 
+pub(crate) use flush::Lists;
 pub(crate) use groups::GroupPlace;
 pub(crate) use holds::{KeyPlace, Space};
 
@@ -23,7 +24,10 @@ use crate::error::{Fault, Outcome, corrupt};
 use crate::floors::{Floors, LineMoves, LinePlace};
 use crate::place::Places;
 use crate::pool::{Params, Transaction};
-use crate::rows::{QueueNumber, job_id, read_attempt_row, read_job, seq_code};
+use crate::rows::{
+    LoadedSpec, LockedRow, QueueNumber, duration, job_id, read_attempt_row, read_locked, read_spec, seq_code,
+    time,
+};
 use crate::{params, sql};
 
 /// A queue as it is read.
@@ -43,6 +47,12 @@ pub(crate) struct Record {
     /// It ended as a dead or cancelled head that blocks its group.
     pub(crate) blocks: bool,
     pub(crate) payload_bytes: usize,
+    /// The payload is in the spec.
+    pub(crate) has_payload: bool,
+    /// The stored row says that ends need nothing of the spec.
+    plain: bool,
+    /// There is a row in `leases`.
+    is_extended: bool,
     pub(crate) backoff: Backoff,
     /// As the database has it; `None` for a new one.
     stored: Option<Stored>,
@@ -79,9 +89,52 @@ impl Record {
         Places::of(&self.job, self.blocks, self.spec.retain)
     }
 
+    fn loaded(read: LockedRow, spec: LoadedSpec, is_extended: bool) -> Record {
+        let places = Places::of(&read.job, read.blocks, spec.spec.retain);
+        Record {
+            queue: read.queue,
+            backoff: spec.spec.backoff.clone().unwrap_or_default(),
+            stored: Some(Stored { job: read.job.clone(), blocks: read.blocks, places }),
+            job: read.job,
+            blocks: read.blocks,
+            plain: read.plain,
+            is_extended,
+            payload_bytes: spec.payload_bytes,
+            has_payload: spec.has_payload,
+            spec: spec.spec,
+            write_spec: WriteSpec::Nothing,
+            earlier: Vec::new(),
+        }
+    }
+
     fn group(&self) -> Option<GroupPlace> {
         let group = self.spec.group.as_ref()?;
         Some((self.queue, group.as_str().to_owned()))
+    }
+}
+
+/// What is loaded of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    All,
+    ForEnds,
+    ForClaim,
+}
+
+/// Payloads up to so many bytes are loaded with their jobs.
+const PAYLOAD_INLINE: i32 = 8 * 1024;
+/// Queues that are read in advance because jobs may be of them.
+const QUEUES_GUESSED: usize = 100;
+
+/// One damaged job keeps nobody from the others, where they are passed by anyway.
+fn pass_by<T>(passes_by: bool, row: &Row, read: Outcome<T>) -> Outcome<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(fault) if passes_by => {
+            tracing::error!(seq = row.try_get::<_, i64>(0)?, ?fault, "a damaged job is passed over");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
     }
 }
 
@@ -228,20 +281,31 @@ impl Work {
 
     /// Locks jobs, waiting for whoever has them, and loads those that are there.
     pub(crate) async fn load(&mut self, seqs: Vec<i64>) -> Outcome<()> {
-        self.load_by(sql::LOCK_JOBS, seqs, false).await.map(drop)
+        self.load_by(sql::LOCK_JOBS, seqs, Wanted::All).await.map(drop)
+    }
+
+    /// The same for ends of attempts: without specs of which those need nothing.
+    pub(crate) async fn load_for_ends(&mut self, seqs: Vec<i64>) -> Outcome<()> {
+        self.load_by(sql::LOCK_JOBS, seqs, Wanted::ForEnds).await.map(drop)
     }
 
     /// Locks and loads those jobs nobody else has locked. Gives their sequences.
     pub(crate) async fn load_free(&mut self, seqs: Vec<i64>) -> Outcome<BTreeSet<i64>> {
-        self.load_by(sql::LOCK_FREE_JOBS, seqs, true).await
+        self.load_by(sql::LOCK_FREE_JOBS, seqs, Wanted::All).await
+    }
+
+    /// The same for claims: with payloads, without leases.
+    pub(crate) async fn load_for_claim(&mut self, seqs: Vec<i64>) -> Outcome<BTreeSet<i64>> {
+        self.load_by(sql::LOCK_FREE_JOBS, seqs, Wanted::ForClaim).await
     }
 
     async fn load_by(
         &mut self,
         lock: sql::Sql,
         mut seqs: Vec<i64>,
-        passes_by: bool,
+        wanted: Wanted,
     ) -> Outcome<BTreeSet<i64>> {
+        let passes_by = lock == sql::LOCK_FREE_JOBS;
         seqs.retain(|seq| !self.records.contains_key(seq));
         seqs.sort_unstable();
         seqs.dedup();
@@ -249,47 +313,82 @@ impl Work {
             return Ok(BTreeSet::new());
         }
         // What is loaded by a statement of its own is as new as the locks.
-        let batch = vec![
-            (lock, params![seqs.clone()]),
-            (sql::LOAD_JOBS, params![seqs.clone()]),
-            (sql::QUEUES_OF_JOBS, params![seqs]),
-        ];
+        let mut batch = vec![(lock, params![seqs.clone()])];
+        if wanted != Wanted::ForEnds {
+            let inline = if wanted == Wanted::ForClaim { PAYLOAD_INLINE } else { -1 };
+            batch.push((sql::LOAD_SPECS, params![seqs.clone(), inline]));
+        }
+        if wanted != Wanted::ForClaim {
+            let mut queues = self.floors.queues();
+            queues.retain(|queue| !self.queues.contains_key(queue));
+            let queues: Vec<QueueNumber> = queues.into_iter().take(QUEUES_GUESSED).collect();
+            batch.push((sql::LOAD_LEASES, params![seqs]));
+            batch.push((sql::QUEUES_BY_NUMBER, params![queues]));
+        }
         let mut replies = self.tx.pipeline(batch).await?.into_iter();
         let mut next = || replies.next().map(|reply| reply.rows).unwrap_or_default();
-        let (locked, loaded, queues) = (next(), next(), next());
-        let locked: BTreeSet<i64> = locked.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let locked = next();
+        let mut specs = if wanted == Wanted::ForEnds { Vec::new() } else { next() };
+        let (leases, queues) =
+            if wanted == Wanted::ForClaim { (Vec::new(), Vec::new()) } else { (next(), next()) };
         self.read_queues(&queues)?;
-        let mut there = BTreeSet::new();
-        for row in &loaded {
-            let read = match read_job(row) {
-                Ok(read) => read,
-                // One damaged job keeps nobody from the others.
-                Err(fault) if passes_by => {
-                    tracing::error!(seq = row.try_get::<_, i64>(0)?, ?fault, "a damaged job is passed over");
-                    continue;
-                }
-                Err(fault) => return Err(fault),
-            };
-            let seq = seq_code(read.job.id);
-            if !locked.contains(&seq) {
-                continue;
+        self.read_queues_of(&locked).await?;
+        let mut rows = BTreeMap::new();
+        for row in &locked {
+            let name = &self.queue(row.try_get(2)?)?.name;
+            if let Some(read) = pass_by(passes_by, row, read_locked(row, name))? {
+                rows.insert(seq_code(read.job.id), read);
             }
-            there.insert(seq);
-            let places = Places::of(&read.job, read.blocks, read.spec.retain);
-            let record = Record {
-                queue: read.queue,
-                backoff: read.spec.backoff.clone().unwrap_or_default(),
-                stored: Some(Stored { job: read.job.clone(), blocks: read.blocks, places }),
-                job: read.job,
-                spec: read.spec,
-                blocks: read.blocks,
-                payload_bytes: read.payload_bytes,
-                write_spec: WriteSpec::Nothing,
-                earlier: Vec::new(),
+        }
+        for row in &leases {
+            if let Some(attempt) = rows.get_mut(&row.try_get(0)?).and_then(|read| read.job.attempt.as_mut()) {
+                attempt.lease = duration(row.try_get(1)?)?;
+                (attempt.lease_until, attempt.deadline) = (time(row.try_get(2)?)?, time(row.try_get(3)?)?);
+            }
+        }
+        let extended: BTreeSet<i64> = leases.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        if wanted == Wanted::ForEnds {
+            let others = rows.iter().filter(|(_, read)| !read.plain).map(|(seq, _)| *seq);
+            let others: Vec<i64> = others.collect();
+            if !others.is_empty() {
+                specs = self.rows(sql::LOAD_SPECS, params![others, -1]).await?;
+            }
+        }
+        let mut loaded = HashMap::with_capacity(specs.len());
+        for row in &specs {
+            if let Some(spec) = pass_by(passes_by, row, read_spec(row))? {
+                loaded.insert(spec.seq, spec);
+            }
+        }
+        let mut there = BTreeSet::new();
+        for (seq, read) in rows {
+            let spec = match loaded.remove(&seq) {
+                Some(spec) => spec,
+                None if wanted == Wanted::ForEnds && read.plain => LoadedSpec::default(),
+                None => continue,
             };
-            self.records.insert(seq, record);
+            there.insert(seq);
+            let is_extended = extended.contains(&seq);
+            self.records.insert(seq, Record::loaded(read, spec, is_extended));
         }
         Ok(there)
+    }
+
+    /// Reads the queues of locked jobs that are not known yet.
+    async fn read_queues_of(&mut self, locked: &[Row]) -> Outcome<()> {
+        let mut missing = BTreeSet::new();
+        for row in locked {
+            let queue: QueueNumber = row.try_get(2)?;
+            if !self.queues.contains_key(&queue) {
+                missing.insert(queue);
+            }
+        }
+        if !missing.is_empty() {
+            let missing: Vec<QueueNumber> = missing.into_iter().collect();
+            let rows = self.rows(sql::QUEUES_BY_NUMBER, params![missing]).await?;
+            self.read_queues(&rows)?;
+        }
+        Ok(())
     }
 
     /// A job by its id, if it was loaded and is there.

@@ -373,6 +373,7 @@ BEGIN
         labels = spec.labels, retain_ms = spec.retain_ms, extra = spec.extra, payload_form = spec.payload_form,
         payload = spec.payload
     WHERE s.ns = 0 AND s.seq = holder;
+    UPDATE onefold.jobs j SET plain = false WHERE j.ns = 0 AND j.seq = holder AND j.plain;
     UPDATE onefold.keys k SET fingerprint = spec.fingerprint, until_ms = onefold.later(holder_created, spec.window_ms),
         free_on = spec.free_on
     WHERE k.ns = 0 AND k.queue = number AND k.space = 0 AND k.key = spec.key;

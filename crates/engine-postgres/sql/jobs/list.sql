@@ -11,7 +11,7 @@ SELECT j.seq, j.created_ms, j.queue, q.name, j.state, j.reason, j.priority, j.ru
 FROM (SELECT * FROM onefold.jobs WHERE ns = 0 AND seq < $1::bigint ORDER BY seq DESC LIMIT $2::bigint) j
 CROSS JOIN LATERAL (SELECT * FROM onefold.specs WHERE ns = 0 AND seq = j.seq OFFSET 0) s
 CROSS JOIN LATERAL (SELECT name FROM onefold.queues WHERE ns = 0 AND queue = j.queue OFFSET 0) q
-LEFT JOIN LATERAL (SELECT * FROM onefold.leases WHERE ns = 0 AND queue = j.queue AND seq = j.seq OFFSET 0) l ON true
+LEFT JOIN LATERAL (SELECT * FROM onefold.leases WHERE ns = 0 AND seq = j.seq OFFSET 0) l ON true
 WHERE ($3::text IS NULL OR q.name = $3)
   AND (cardinality($4::smallint[]) = 0 OR j.state = ANY ($4))
   AND ($5::text IS NULL OR s.kind = $5)

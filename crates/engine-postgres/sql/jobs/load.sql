@@ -11,4 +11,4 @@ FROM unnest($1::bigint[]) AS u (seq)
 CROSS JOIN LATERAL (SELECT * FROM onefold.jobs WHERE ns = 0 AND seq = u.seq OFFSET 0) j
 CROSS JOIN LATERAL (SELECT * FROM onefold.specs WHERE ns = 0 AND seq = j.seq OFFSET 0) s
 CROSS JOIN LATERAL (SELECT name FROM onefold.queues WHERE ns = 0 AND queue = j.queue OFFSET 0) q
-LEFT JOIN LATERAL (SELECT * FROM onefold.leases WHERE ns = 0 AND queue = j.queue AND seq = j.seq OFFSET 0) l ON true
+LEFT JOIN LATERAL (SELECT * FROM onefold.leases WHERE ns = 0 AND seq = j.seq OFFSET 0) l ON true

@@ -1,2 +1,1 @@
-SELECT queue, seq FROM onefold.leases WHERE ns = 0 AND (queue, seq) > ($1::integer, $2::bigint)
-ORDER BY queue, seq LIMIT $3::bigint
+SELECT seq FROM onefold.leases WHERE ns = 0 AND seq > $1::bigint ORDER BY seq LIMIT $2::bigint

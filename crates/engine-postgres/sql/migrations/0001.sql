@@ -52,7 +52,7 @@ CREATE TABLE onefold.jobs (
     token bigint,
     worker text,
     started_ms bigint,
-    -- While the attempt is open, these three are in `leases`.
+    -- Of an open attempt that was extended, these three are in `leases`.
     lease_ms bigint,
     lease_until_ms bigint,
     deadline_ms bigint,
@@ -62,6 +62,9 @@ CREATE TABLE onefold.jobs (
     end_state smallint,
     content bigint,
     more json,
+    -- What was asked for has nothing that the end of an attempt would have to know: no group, no backoff, timeout or
+    -- retention of its own, and a key, if any, that stays.
+    plain boolean NOT NULL DEFAULT false,
     PRIMARY KEY (ns, seq)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
@@ -205,8 +208,20 @@ CREATE TABLE onefold.segments (
     PRIMARY KEY (ns, queue, priority, first)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
--- Open attempts. `check_ms` is when to look again, never later than the lease ends; an extension does not touch it, so
--- that heartbeats change no index.
+-- Jobs that were leased together, for when to look whether they still run: once they were extended, `leases` says.
+-- Entries of jobs that ended stay until that time comes near.
+CREATE TABLE onefold.watches (
+    ns smallint NOT NULL DEFAULT 0,
+    check_ms bigint NOT NULL,
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    poll bigint,
+    seqs bigint[] NOT NULL,
+    PRIMARY KEY (ns, check_ms, id)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX watches_poll ON onefold.watches (poll) WHERE poll IS NOT NULL;
+
+-- Open attempts that were extended. `check_ms` is when to look again, never later than the lease ends; an extension does
+-- not touch it, so that heartbeats change no index.
 CREATE TABLE onefold.leases (
     ns smallint NOT NULL DEFAULT 0,
     queue integer NOT NULL,
@@ -216,7 +231,7 @@ CREATE TABLE onefold.leases (
     deadline_ms bigint NOT NULL,
     check_ms bigint NOT NULL,
     poll bigint,
-    PRIMARY KEY (ns, queue, seq)
+    PRIMARY KEY (ns, seq)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX leases_check ON onefold.leases (check_ms);
 CREATE INDEX leases_poll ON onefold.leases (poll) WHERE poll IS NOT NULL;
@@ -239,6 +254,16 @@ CREATE TABLE onefold.finished (
     seq bigint NOT NULL,
     own boolean NOT NULL,
     PRIMARY KEY (ns, queue, state, finished_ms, seq)
+);
+
+-- The same for jobs that completed together and have no retention of their own.
+CREATE TABLE onefold.lots (
+    ns smallint NOT NULL DEFAULT 0,
+    queue integer NOT NULL,
+    finished_ms bigint NOT NULL,
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    seqs bigint[] NOT NULL,
+    PRIMARY KEY (ns, queue, finished_ms, id)
 );
 
 -- Groups (I8). The row is the lock; `ready_seq` is who stands in `ready` for the group.

@@ -167,14 +167,18 @@ async fn lease_new(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Vec<L
         }
     }
     work.flush().await?;
-    let mut leased = BTreeMap::new();
+    let (mut leased, mut incomplete) = (BTreeMap::new(), Vec::new());
     for seq in &claim.taken {
         let record = work.record(*seq).ok_or_else(|| corrupt("a job that is gone"))?;
+        // Only who was leased before may have left a checkpoint.
+        if !record.has_payload || record.job.attempts() > 1 {
+            incomplete.push(*seq);
+        }
         let job = LeasedJob { job: record.job.clone(), spec: record.spec.clone(), checkpoint: None };
         leased.insert(*seq, job);
     }
-    if !claim.taken.is_empty() {
-        give_contents(work, &mut leased, claim.taken.iter().copied().collect()).await?;
+    if !incomplete.is_empty() {
+        give_contents(work, &mut leased, incomplete).await?;
     }
     Ok(chosen.iter().map(|chosen| chosen.iter().filter_map(|seq| leased.remove(seq)).collect()).collect())
 }
@@ -343,33 +347,55 @@ async fn take_tokens(work: &mut Work, count: usize) -> Outcome<Vec<FencingToken>
 /// Leases that were to be renewed.
 pub(crate) struct Renewed {
     /// Where to go on, if there are more.
-    pub(crate) next: Option<(QueueNumber, i64)>,
+    pub(crate) next: Option<RenewedTo>,
     /// Those whose jobs are in somebody's open transaction.
     pub(crate) left: Vec<i64>,
 }
 
-/// Gives live leases their full length again.
-pub(crate) async fn renew(work: &mut Work, after: (QueueNumber, i64)) -> Outcome<Renewed> {
-    const BATCH: i64 = 1_000;
-    let rows = work.rows(sql::ALL_LEASES, params![after.0, after.1, BATCH]).await?;
-    let mut seqs = Vec::new();
-    let mut last = None;
-    for row in &rows {
-        let place: (QueueNumber, i64) = (row.try_get(0)?, row.try_get(1)?);
-        seqs.push(place.1);
-        last = Some(place);
-    }
-    let left = renew_these(work, seqs).await?;
-    Ok(Renewed { next: last.filter(|_| rows.len() as i64 == BATCH), left })
+/// How far live leases were given their full length again: those that were extended first, then the others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum RenewedTo {
+    /// Rows of `leases`, up to this job.
+    Extended(i64),
+    /// Rows of `watches`, up to this one.
+    Watched(i64, i64),
 }
 
-/// The same for these jobs, passing by those in somebody's open transaction, which are given back.
-pub(crate) async fn renew_these(work: &mut Work, mut seqs: Vec<i64>) -> Outcome<Vec<i64>> {
+/// Gives live leases their full length again: `Some` place to go on from while there are more.
+pub(crate) async fn renew(work: &mut Work, after: RenewedTo) -> Outcome<Renewed> {
+    const BATCH: i64 = 1_000;
+    const WATCHES: i64 = 4;
+    let mut seqs: Vec<i64> = Vec::new();
+    let next = match after {
+        RenewedTo::Extended(seq) => {
+            let rows = work.rows(sql::ALL_LEASES, params![seq, BATCH]).await?;
+            for row in &rows {
+                seqs.push(row.try_get(0)?);
+            }
+            let last = seqs.last().filter(|_| seqs.len() as i64 == BATCH);
+            Some(last.map_or(RenewedTo::Watched(i64::MIN, i64::MIN), |last| RenewedTo::Extended(*last)))
+        }
+        RenewedTo::Watched(check, id) => {
+            let rows = work.rows(sql::ALL_WATCHES, params![check, id, WATCHES]).await?;
+            let mut last = None;
+            for row in &rows {
+                last = Some(RenewedTo::Watched(row.try_get(0)?, row.try_get(1)?));
+                seqs.extend(row.try_get::<_, Vec<i64>>(2)?);
+            }
+            last.filter(|_| rows.len() as i64 == WATCHES)
+        }
+    };
+    let left = renew_these(work, seqs).await?;
+    Ok(Renewed { next, left })
+}
+
+/// Gives these leases their full length again, as far as they are live. Gives those whose jobs are in somebody's open
+/// transaction.
+pub(crate) async fn renew_these(work: &mut Work, seqs: Vec<i64>) -> Outcome<Vec<i64>> {
+    let rows = work.rows(sql::STILL_RUNNING, params![seqs]).await?;
+    let seqs = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     let free = work.load_free(seqs.clone()).await?;
-    let mut left = seqs.clone();
-    left.retain(|seq| !free.contains(seq));
-    seqs.retain(|seq| free.contains(seq));
-    for seq in &seqs {
+    for seq in &free {
         if work.record(*seq).is_none_or(|record| record.job.state != State::Running) {
             continue;
         }
@@ -380,6 +406,6 @@ pub(crate) async fn renew_these(work: &mut Work, mut seqs: Vec<i64>) -> Outcome<
         })?;
     }
     work.flush().await?;
-    work.look_later(&seqs).await?;
-    Ok(left)
+    work.look_later(&free.iter().copied().collect::<Vec<_>>()).await?;
+    Ok(seqs.into_iter().filter(|seq| !free.contains(seq)).collect())
 }

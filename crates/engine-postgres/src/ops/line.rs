@@ -93,7 +93,7 @@ impl Line {
     /// Finds up to `want` more jobs and locks them.
     pub(super) async fn look(&mut self, work: &mut Work, queue: QueueNumber, want: usize) -> Outcome<()> {
         let entries = self.next_entries(work, queue, want).await?;
-        work.load_free(entries.iter().map(|((_, seq), _, _)| *seq).collect()).await?;
+        work.load_for_claim(entries.iter().map(|((_, seq), _, _)| *seq).collect()).await?;
         let is_available =
             |work: &Work, seq| work.record(seq).is_some_and(|r| r.job.state == State::Available);
         let groups: BTreeMap<i64, (QueueNumber, String)> = entries

@@ -153,6 +153,7 @@ pub(crate) async fn delete(
         sql::DROP_SEGMENTS,
         sql::DROP_LEASES,
         sql::DROP_FINISHED,
+        sql::DROP_LOTS,
         sql::DROP_MEMBERS,
         sql::DROP_DIRTY,
         sql::DROP_GROUPS,

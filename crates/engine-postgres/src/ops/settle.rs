@@ -32,7 +32,7 @@ pub(crate) async fn settle_calls(
 }
 
 pub(crate) async fn settle(work: &mut Work, ops: &[SettleOp]) -> Outcome<Vec<ItemResult<Settled>>> {
-    work.load(ops.iter().map(|op| seq_code(op.id)).collect()).await?;
+    work.load_for_ends(ops.iter().map(|op| seq_code(op.id)).collect()).await?;
     if ops.iter().any(|op| matches!(op.action, SettleAction::End(_))) {
         work.lock_groups().await?;
     }

@@ -1,17 +1,25 @@
 //! What is due. Every node may do all of it at any time: rows somebody else is at are passed by.
 
-use onefold_core::{Event, IllegalTransition, QueueSettings, State, Timestamp, limits, rules};
+use std::collections::BTreeSet;
+
+use onefold_core::{DurationMs, Event, IllegalTransition, QueueSettings, State, Timestamp, limits, rules};
 
 use crate::error::Outcome;
 use crate::place::{TIMER_EXPIRE, TIMER_PURGE, TIMER_RUN};
 use crate::rows::{Coded, QueueNumber, duration_code};
-use crate::work::{PURGED_RETENTION, Work};
+use crate::work::{Lists, PURGED_RETENTION, Work};
 use crate::{params, sql};
 
 /// Jobs moved by one transaction.
 const BATCH: i64 = 500;
 /// Rows swept by one transaction.
 const SWEPT: i64 = 5_000;
+/// Rows of jobs that were leased together, looked at by one transaction; and of jobs that completed together.
+const WATCHES: i64 = 20;
+const LOTS: i64 = 4;
+/// How long before their time those rows of the first kind may go of which all jobs ended, and how many a sweep.
+const NEAR: DurationMs = DurationMs::from_ms(20_000);
+const NEAR_SWEPT: i64 = 200;
 
 /// What a part of a tick did, and whether there is more of it.
 #[derive(Debug, Default, Clone, Copy)]
@@ -37,8 +45,9 @@ impl Done {
 /// out when all of it is in line.
 pub(crate) async fn jobs(work: &mut Work, retires: bool) -> Outcome<Done> {
     let due = timers(work).await?;
-    let lost = deadlines(work).await?;
-    let retired = if retires { retention(work).await? } else { Done::default() };
+    let lost = deadlines(work).await?.and(watched(work).await?);
+    let retired =
+        if retires { retention(work).await?.and(retired_lots(work).await?) } else { Done::default() };
     Ok(due.and(lost).and(retired))
 }
 
@@ -110,17 +119,134 @@ async fn deadlines(work: &mut Work) -> Outcome<Done> {
             extended.push(seq);
             continue;
         }
-        let _ = work.change(seq, |record, now, entropy| {
-            let (job, policy) = record.split();
-            rules::deadline_passed(job, policy, now, entropy)?;
-            let timed_out = job.state == State::Retrying;
-            Ok::<_, IllegalTransition>(Some(if timed_out { Event::Failed } else { Event::LeaseLost }))
-        })?;
+        lose(work, seq)?;
         done.expired += 1;
     }
     work.flush().await?;
     work.look_later(&extended).await?;
     Ok(done)
+}
+
+/// Jobs leased together that were not extended since: those that still run have lost their leases. What is not one's
+/// own to look at is left for the next time.
+async fn watched(work: &mut Work) -> Outcome<Done> {
+    let now = work.now;
+    let rows = work.rows(sql::WATCHED, params![now.as_unix_ms(), WATCHES]).await?;
+    if rows.is_empty() {
+        return Ok(Done::default());
+    }
+    let mut watches: Vec<(i64, i64, Vec<i64>)> = Vec::new();
+    for row in &rows {
+        watches.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+    }
+    let all: Vec<i64> = watches.iter().flat_map(|(_, _, seqs)| seqs.iter().copied()).collect();
+    let running = work.rows(sql::STILL_RUNNING, params![all]).await?;
+    let mut left: BTreeSet<i64> = seqs_of(&running)?.into_iter().collect();
+    let looked: Vec<i64> = left.iter().copied().take(BATCH as usize).collect();
+    work.load_free(looked.clone()).await?;
+    work.lock_groups().await?;
+    let mut done =
+        Done { more: rows.len() as i64 == WATCHES || left.len() > looked.len(), ..Done::default() };
+    for seq in looked {
+        let Some(record) = work.record(seq) else { continue };
+        left.remove(&seq);
+        let Some(attempt) = record.job.attempt.as_ref().filter(|_| record.job.state == State::Running) else {
+            continue;
+        };
+        // Else it was extended, or leased again, and is looked at for that.
+        if attempt.lease_until.min(attempt.deadline) <= now {
+            lose(work, seq)?;
+            done.expired += 1;
+        }
+    }
+    let (mut gone, mut stay) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new(), Lists::default()));
+    for (check, id, mut seqs) in watches {
+        seqs.retain(|seq| left.contains(seq));
+        if seqs.is_empty() {
+            gone.0.push(check);
+            gone.1.push(id);
+        } else {
+            stay.0.push(check);
+            stay.1.push(id);
+            stay.2.push(&seqs);
+        }
+    }
+    if !gone.0.is_empty() {
+        work.rows(sql::DELETE_WATCHES, params![gone.0, gone.1]).await?;
+    }
+    if !stay.0.is_empty() {
+        let (checks, ids, lists) = stay;
+        work.rows(sql::UPDATE_WATCHES, params![checks, ids, lists.from, lists.to, lists.seqs]).await?;
+    }
+    work.flush().await?;
+    Ok(done)
+}
+
+/// Ends an attempt whose deadline passed.
+fn lose(work: &mut Work, seq: i64) -> Outcome<()> {
+    let _ = work.change(seq, |record, now, entropy| {
+        let (job, policy) = record.split();
+        rules::deadline_passed(job, policy, now, entropy)?;
+        let timed_out = job.state == State::Retrying;
+        Ok::<_, IllegalTransition>(Some(if timed_out { Event::Failed } else { Event::LeaseLost }))
+    })?;
+    Ok(())
+}
+
+/// Jobs that completed together and were kept as long as their queue says.
+async fn retired_lots(work: &mut Work) -> Outcome<Done> {
+    let rows = work.rows(sql::QUEUES, params![]).await?;
+    let numbers = work.read_queues(&rows)?;
+    let now = work.now.as_unix_ms();
+    let mut times = Vec::with_capacity(numbers.len());
+    for number in &numbers {
+        let keep = duration_code(work.queue(*number)?.settings.retention(State::Completed));
+        times.push(now.saturating_sub(keep));
+    }
+    let rows = work.rows(sql::RETIRED_LOTS, params![numbers, times, LOTS]).await?;
+    let mut lots: Vec<(QueueNumber, i64, i64, Vec<i64>)> = Vec::new();
+    for row in &rows {
+        lots.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
+    }
+    let all: Vec<i64> = lots.iter().flat_map(|(_, _, _, seqs)| seqs.iter().copied()).collect();
+    if all.is_empty() {
+        return Ok(Done::default());
+    }
+    let states = work.rows(sql::STATES, params![all.clone()]).await?;
+    let there: BTreeSet<i64> = seqs_of(&states)?.into_iter().collect();
+    let free = work.load_free(all).await?;
+    work.lock_groups().await?;
+    let (mut purge, mut gone) = (Vec::new(), (Vec::new(), Vec::new(), Vec::new()));
+    let mut stay = (Vec::new(), Vec::new(), Vec::new(), Lists::default());
+    for (queue, at, id, seqs) in lots {
+        let (ours, left): (Vec<i64>, Vec<i64>) =
+            seqs.into_iter().filter(|seq| there.contains(seq)).partition(|seq| free.contains(seq));
+        purge.extend(
+            ours.into_iter()
+                .filter(|seq| work.record(*seq).is_some_and(|record| record.job.state == State::Completed)),
+        );
+        if left.is_empty() {
+            gone.0.push(queue);
+            gone.1.push(at);
+            gone.2.push(id);
+        } else {
+            stay.0.push(queue);
+            stay.1.push(at);
+            stay.2.push(id);
+            stay.3.push(&left);
+        }
+    }
+    if !gone.0.is_empty() {
+        work.rows(sql::DELETE_LOTS, params![gone.0, gone.1, gone.2]).await?;
+    }
+    if !stay.0.is_empty() {
+        let (queues, times, ids, lists) = stay;
+        work.rows(sql::UPDATE_LOTS, params![queues, times, ids, lists.from, lists.to, lists.seqs]).await?;
+    }
+    let purged = purge.len() as u64;
+    work.purge(purge, PURGED_RETENTION).await?;
+    work.flush().await?;
+    Ok(Done { purged, more: rows.len() as i64 == LOTS, ..Done::default() })
 }
 
 /// Finished jobs that were kept as long as their queue says, and not longer than `slack` beyond.
@@ -170,6 +296,7 @@ pub(crate) async fn sweep(work: &mut Work) -> Outcome<Done> {
     let batch = vec![
         (sql::OLD_RECEIPTS, params![now, SWEPT]),
         (sql::OLD_EVENTS, params![events_from, SWEPT]),
+        (sql::OLD_WATCHES, params![work.now.saturating_add(NEAR).as_unix_ms(), NEAR_SWEPT]),
         (sql::FOLD_COUNTS, params![SWEPT]),
         (sql::FOLD_REPEATS, params![SWEPT as i32]),
         (sql::NODES_FORGOTTEN, params![]),

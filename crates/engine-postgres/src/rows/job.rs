@@ -1,7 +1,7 @@
 //! Where a job stands, and its attempts.
 
 use onefold_core::{
-    Attempt, AttemptEnd, DeadReason, FencingToken, Job, JobError, JobSpec, LateWrites,
+    Attempt, AttemptEnd, DeadReason, FencingToken, Job, JobError, JobId, JobSpec, LateWrites,
     Outcome as AttemptOutcome, Progress, QueueName, State, Timestamp, WorkerName,
 };
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,7 @@ pub(crate) type QueueNumber = i32;
 pub(crate) struct JobRow {
     pub(crate) queue: QueueNumber,
     pub(crate) job: Job,
-    pub(crate) blocks: bool,
     pub(crate) spec: JobSpec,
-    pub(crate) payload_bytes: usize,
 }
 
 /// What else there is to an attempt, seldom anything.
@@ -123,6 +121,30 @@ pub(crate) fn read_job(row: &Row) -> Outcome<JobRow> {
     let (seq, created_ms): (i64, i64) = (columns.take()?, columns.take()?);
     let queue: QueueNumber = columns.take()?;
     let name = QueueName::new(columns.take::<&str>()?).map_err(|_| corrupt("a queue's name that is none"))?;
+    let (job, _) = read_place(&mut columns, job_id(created_ms, seq)?, name)?;
+    let (spec, _) = spec::read(&mut columns)?;
+    Ok(JobRow { queue, job, spec })
+}
+
+/// A job's own row under its lock.
+pub(crate) struct LockedRow {
+    pub(crate) queue: QueueNumber,
+    pub(crate) job: Job,
+    pub(crate) blocks: bool,
+    /// The end of an attempt needs nothing of its spec.
+    pub(crate) plain: bool,
+}
+
+/// Reads a row that was locked, of a queue with this name.
+pub(crate) fn read_locked(row: &Row, name: &QueueName) -> Outcome<LockedRow> {
+    let mut columns = Columns::of(row);
+    let (seq, created_ms): (i64, i64) = (columns.take()?, columns.take()?);
+    let queue: QueueNumber = columns.take()?;
+    let (job, blocks) = read_place(&mut columns, job_id(created_ms, seq)?, name.clone())?;
+    Ok(LockedRow { queue, job, blocks, plain: columns.take()? })
+}
+
+fn read_place(columns: &mut Columns<'_>, id: JobId, queue: QueueName) -> Outcome<(Job, bool)> {
     let state = State::of(columns.take()?)?;
     let reason = columns.take::<Option<i16>>()?.map(DeadReason::of).transpose()?;
     let priority = columns.take()?;
@@ -136,11 +158,10 @@ pub(crate) fn read_job(row: &Row) -> Outcome<JobRow> {
     let group_order = columns.take::<Option<i64>>()?.map(i64::cast_unsigned);
     let blocks = columns.take()?;
     let (duplicates, mismatches) = (columns.count()?, columns.count()?);
-    let attempt = read_attempt(&mut columns)?;
-    let (spec, payload_bytes) = spec::read(&mut columns)?;
+    let attempt = read_attempt(columns)?;
     let job = Job {
-        id: job_id(created_ms, seq)?,
-        queue: name,
+        id,
+        queue,
         state,
         reason,
         priority,
@@ -157,7 +178,7 @@ pub(crate) fn read_job(row: &Row) -> Outcome<JobRow> {
         duplicates,
         mismatches,
     };
-    Ok(JobRow { queue, job, blocks, spec, payload_bytes })
+    Ok((job, blocks))
 }
 
 fn attempt_columns(attempts: &[Option<&Attempt>]) -> Params {
@@ -194,9 +215,29 @@ pub(crate) fn attempt_row_columns(attempts: &[(i64, &Attempt)]) -> Params {
 /// A job to be written.
 #[derive(Clone, Copy)]
 pub(crate) struct JobToWrite<'a> {
+    pub(crate) plain: bool,
     pub(crate) queue: QueueNumber,
     pub(crate) job: &'a Job,
     pub(crate) blocks: bool,
+}
+
+/// The columns of jobs that were just leased, and nothing else.
+pub(crate) fn leased_columns(now: Timestamp, jobs: &[(i64, i64, &Attempt)]) -> Params {
+    fn column<T>(jobs: &[(i64, i64, &Attempt)], value: impl Fn(&Attempt) -> T) -> Vec<T> {
+        jobs.iter().map(|(_, _, attempt)| value(attempt)).collect()
+    }
+    params![
+        now.as_unix_ms(),
+        jobs.iter().map(|(seq, _, _)| *seq).collect::<Vec<_>>(),
+        column(jobs, |a| count_code(a.number)),
+        column(jobs, |a| a.token.get().cast_signed()),
+        column(jobs, |a| a.worker.as_str().to_owned()),
+        column(jobs, |a| duration_code(a.lease)),
+        column(jobs, |a| a.lease_until.as_unix_ms()),
+        column(jobs, |a| a.deadline.as_unix_ms()),
+        column(jobs, |a| a.poll.map(u64::cast_signed)),
+        jobs.iter().map(|(_, until, _)| *until).collect::<Vec<_>>(),
+    ]
 }
 
 /// Whether nothing happened to a new job yet.
@@ -227,6 +268,7 @@ pub(crate) fn new_job_columns(now: Timestamp, jobs: &[JobToWrite<'_>]) -> Params
         column(jobs, |j| j.run_at.as_unix_ms()),
         column(jobs, |j| count_code(j.max_attempts)),
         column(jobs, |j| j.group_order.map(u64::cast_signed)),
+        jobs.iter().map(|write| write.plain).collect::<Vec<_>>(),
     ]
 }
 

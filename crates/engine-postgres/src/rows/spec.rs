@@ -7,6 +7,8 @@ use onefold_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use tokio_postgres::Row;
+
 use super::{Coded, Columns, duration, duration_code};
 use crate::error::{Outcome, corrupt};
 use crate::params;
@@ -104,6 +106,33 @@ pub(crate) fn fill(payload: &mut Payload, loaded: Option<Vec<u8>>) {
 
 pub(crate) fn labels_json(labels: &[Label]) -> Option<String> {
     if labels.is_empty() { None } else { json(&labels) }
+}
+
+/// Reads a spec that was loaded apart, with its payload if it is there.
+pub(crate) fn read_spec(row: &Row) -> Outcome<LoadedSpec> {
+    let mut columns = Columns::of(row);
+    let seq = columns.take()?;
+    let (mut spec, payload_bytes) = read(&mut columns)?;
+    let payload: Option<&[u8]> = columns.take()?;
+    if let Some(payload) = payload {
+        fill(&mut spec.payload, Some(payload.to_vec()));
+    }
+    Ok(LoadedSpec { seq, spec, payload_bytes, has_payload: payload.is_some() || payload_bytes == 0 })
+}
+
+/// A spec with the size of its payload.
+#[derive(Default)]
+pub(crate) struct LoadedSpec {
+    pub(crate) seq: i64,
+    pub(crate) spec: JobSpec,
+    pub(crate) payload_bytes: usize,
+    pub(crate) has_payload: bool,
+}
+
+/// Whether the end of an attempt needs nothing of it.
+pub(crate) fn is_plain_for_ends(spec: &JobSpec) -> bool {
+    let has_times = spec.backoff.is_some() || spec.timeout.is_some() || spec.retain.is_some();
+    spec.group.is_none() && !has_times && spec.dedup.free_on == FreeOn::default()
 }
 
 /// Whether a spec has nothing but a payload, a kind and a key.

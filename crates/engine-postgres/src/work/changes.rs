@@ -140,6 +140,9 @@ impl Work {
         let record = Record {
             queue,
             payload_bytes: spec.payload.len(),
+            has_payload: true,
+            plain: false,
+            is_extended: false,
             backoff: spec.backoff.clone().unwrap_or_default(),
             job,
             spec,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use onefold_core::{Attempt, JobId, JobSpec, Timestamp, limits};
+use onefold_core::{Attempt, JobId, JobSpec, Outcome as AttemptOutcome, State, Timestamp, limits};
 
 use super::groups::columns as group_columns;
 use super::{COUNTS, Record, SEGMENT, Stored, Work, WriteSpec};
@@ -14,7 +14,8 @@ use crate::place::{FinishedRow, LeaseRow, Places};
 use crate::pool::Params;
 use crate::rows::{
     Coded, JobToWrite, QueueNumber, attempt_row_columns, count_code, duration_code, is_as_accepted, is_plain,
-    job_columns, labels_json, more_json, new_job_columns, plain_spec_columns, seq_code, spec_columns,
+    is_plain_for_ends, job_columns, labels_json, leased_columns, more_json, new_job_columns,
+    plain_spec_columns, seq_code, spec_columns,
 };
 use crate::sql::{self, Sql};
 
@@ -44,15 +45,13 @@ impl<T: PartialEq + Copy> Moves<T> {
     }
 }
 
-/// Segments, one after the other in one array, by their first and last place in it from 1.
+/// Segments.
 #[derive(Default)]
 struct Pieces {
     queues: Vec<QueueNumber>,
     priorities: Vec<i16>,
     firsts: Vec<i64>,
-    from: Vec<i32>,
-    to: Vec<i32>,
-    seqs: Vec<i64>,
+    lists: Lists,
 }
 
 impl Pieces {
@@ -60,10 +59,7 @@ impl Pieces {
         self.queues.push(queue);
         self.priorities.push(priority);
         self.firsts.push(first);
-        let place = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        self.from.push(place(self.seqs.len() + 1));
-        self.seqs.extend(seqs);
-        self.to.push(place(self.seqs.len()));
+        self.lists.push(seqs);
     }
 }
 
@@ -91,6 +87,8 @@ impl Work {
         }
         for record in self.records.values_mut() {
             let places = record.places();
+            record.plain = record.plain_when_stored();
+            record.is_extended = record.is_extended_when_stored(&places);
             record.stored = Some(Stored { job: record.job.clone(), blocks: record.blocks, places });
             record.write_spec = WriteSpec::Nothing;
             record.earlier.clear();
@@ -99,22 +97,27 @@ impl Work {
     }
 
     fn write_jobs(&mut self, batch: &mut Batch) {
-        fn write(record: &Record) -> JobToWrite<'_> {
-            JobToWrite { queue: record.queue, job: &record.job, blocks: record.blocks }
-        }
         let (mut new, mut changed) = (Vec::new(), Vec::new());
+        let (mut leased, mut completed, mut unplain) = (Vec::new(), Vec::new(), Vec::new());
         let mut attempts: Vec<(i64, &Attempt)> = Vec::new();
         let (mut new_specs, mut specs, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         for (seq, record) in &self.records {
             let spec: (i64, &JobSpec) = (*seq, &record.spec);
             match &record.stored {
                 None => {
-                    new.push(write(record));
+                    new.push(record.to_write());
                     new_specs.push(spec);
                     continue;
                 }
-                Some(stored) if differs(stored, record) => changed.push(write(record)),
+                Some(stored) if differs(stored, record) => match change_of(stored, record, self.now) {
+                    Change::Leased(until, attempt) => leased.push((*seq, until, attempt)),
+                    Change::Completed(content) => completed.push((*seq, content)),
+                    Change::Other => changed.push(record.to_write()),
+                },
                 Some(_) => {}
+            }
+            if record.plain && record.write_spec == WriteSpec::All {
+                unplain.push(*seq);
             }
             match record.write_spec {
                 WriteSpec::Nothing => {}
@@ -137,6 +140,16 @@ impl Work {
         }
         if !new_specs.is_empty() {
             batch.push((sql::INSERT_SPECS, spec_columns(&new_specs, true)));
+        }
+        if !leased.is_empty() {
+            batch.push((sql::UPDATE_LEASED, leased_columns(self.now, &leased)));
+        }
+        if !completed.is_empty() {
+            let (seqs, contents): (Vec<i64>, Vec<Option<i64>>) = completed.into_iter().unzip();
+            batch.push((sql::UPDATE_COMPLETED, params![self.now.as_unix_ms(), seqs, contents]));
+        }
+        if !unplain.is_empty() {
+            batch.push((sql::UPDATE_PLAIN, params![unplain]));
         }
         if !changed.is_empty() {
             batch.push((sql::UPDATE_JOBS, job_columns(&changed, false)));
@@ -172,7 +185,9 @@ impl Work {
         let mut segments: BTreeMap<(QueueNumber, i16), Vec<i64>> = BTreeMap::new();
         let mut timers: Moves<(i64, i64, i16)> = Moves::none();
         let mut finished: Moves<(QueueNumber, FinishedRow, i64)> = Moves::none();
-        let (mut opened, mut closed, mut extended) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut closed, mut extended, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        let mut opened: BTreeMap<(i64, Option<i64>), Vec<i64>> = BTreeMap::new();
+        let mut lots: BTreeMap<(QueueNumber, i64), Vec<i64>> = BTreeMap::new();
         let (mut joined, mut left) = (Vec::new(), Vec::new());
         let mut due = i64::MAX;
         for (seq, record) in &self.records {
@@ -189,10 +204,19 @@ impl Work {
                 before.timer.map(|(at, kind)| (at, seq, kind)),
                 after.timer.map(|(at, kind)| (at, seq, kind)),
             );
-            finished.note(before.finished.map(|f| (queue, f, seq)), after.finished.map(|f| (queue, f, seq)));
+            match (before.finished, after.finished) {
+                (None, Some(row)) if row.is_in_lot() => lots.entry((queue, row.at)).or_default().push(seq),
+                (before, after) => {
+                    finished.note(before.map(|f| (queue, f, seq)), after.map(|f| (queue, f, seq)))
+                }
+            }
             match (before.lease, after.lease) {
-                (None, Some(lease)) => opened.push((queue, seq, lease)),
-                (Some(_), None) => closed.push((queue, seq)),
+                (None, Some(lease)) => opened.entry((lease.check(), lease.poll)).or_default().push(seq),
+                (Some(_), None) if record.is_extended => closed.push(seq),
+                (Some(_), None) => {}
+                (Some(before), Some(after)) if before != after && record.is_extended => {
+                    moved.push((queue, seq, after));
+                }
                 (Some(before), Some(after)) if before != after => extended.push((queue, seq, after)),
                 (Some(_), Some(_)) | (None, None) => {}
             }
@@ -219,7 +243,9 @@ impl Work {
             self.effects.due = Some(self.effects.due.map_or(due, |earlier| earlier.min(due)));
         }
         write_moves(batch, &ready, &timers, &finished);
-        write_leases(batch, &opened, &closed, &extended);
+        write_lots(batch, lots);
+        write_watches(batch, opened);
+        write_leases(batch, closed, &moved, &extended);
         if !left.is_empty() {
             let mut all = group_columns(left.iter().map(|(group, _)| group));
             all.extend(params![column(&left, |(_, order)| order.cast_signed())]);
@@ -261,9 +287,9 @@ impl Work {
                 pieces.push(queue, (priority, *first), piece);
             }
         }
-        if !pieces.seqs.is_empty() {
-            let Pieces { queues, priorities, from, to, seqs, .. } = pieces;
-            batch.push((sql::INSERT_SEGMENTS, params![queues, priorities, from, to, seqs]));
+        if !pieces.queues.is_empty() {
+            let Pieces { queues, priorities, lists, .. } = pieces;
+            batch.push((sql::INSERT_SEGMENTS, params![queues, priorities, lists.from, lists.to, lists.seqs]));
         }
         let (mut left, mut gone) = (Pieces::default(), Pieces::default());
         for (queue, at, seqs) in self.segments_left.drain(..) {
@@ -275,8 +301,9 @@ impl Work {
             batch.push((sql::DELETE_SEGMENTS, params![queues, priorities, firsts]));
         }
         if !left.queues.is_empty() {
-            let Pieces { queues, priorities, firsts, from, to, seqs } = left;
-            batch.push((sql::UPDATE_SEGMENTS, params![queues, priorities, firsts, from, to, seqs]));
+            let Pieces { queues, priorities, firsts, lists } = left;
+            let all = params![queues, priorities, firsts, lists.from, lists.to, lists.seqs];
+            batch.push((sql::UPDATE_SEGMENTS, all));
         }
     }
 
@@ -423,6 +450,64 @@ impl Work {
     }
 }
 
+/// What became of a stored job, where it is something that happens to many.
+enum Change<'a> {
+    /// It was leased; until when it may run again.
+    Leased(i64, &'a Attempt),
+    /// Its attempt completed, with this content.
+    Completed(Option<i64>),
+    Other,
+}
+
+fn change_of<'a>(stored: &Stored, record: &'a Record, now: Timestamp) -> Change<'a> {
+    let (Some(attempt), false) = (&record.job.attempt, record.is_extended || stored.blocks != record.blocks)
+    else {
+        return Change::Other;
+    };
+    let mut like = stored.job.clone();
+    (like.state, like.attempt) = (record.job.state, record.job.attempt.clone());
+    match (record.job.state, record.job.retry_until, &attempt.end) {
+        (State::Running, Some(until), None) if attempt.started_at == now && more_json(attempt).is_none() => {
+            like.retry_until = Some(until);
+            if like == record.job { Change::Leased(until.as_unix_ms(), attempt) } else { Change::Other }
+        }
+        (State::Completed, _, Some(end)) if end.at == now && end.outcome == AttemptOutcome::Completed => {
+            like.finished_at = Some(now);
+            // Of the attempt nothing but its end is new.
+            like.attempt = stored.job.attempt.clone();
+            if let Some(attempt) = &mut like.attempt {
+                attempt.end = Some(end.clone());
+            }
+            let is_all = like == record.job && end.error.is_none() && end.state == State::Completed;
+            if is_all { Change::Completed(end.content.map(u64::cast_signed)) } else { Change::Other }
+        }
+        _ => Change::Other,
+    }
+}
+
+impl Record {
+    fn plain_when_stored(&self) -> bool {
+        match (&self.stored, self.write_spec) {
+            (None, _) => is_as_accepted(&self.to_write()) && is_plain_for_ends(&self.spec),
+            (Some(_), WriteSpec::All) => false,
+            (Some(_), WriteSpec::Nothing | WriteSpec::Labels) => self.plain,
+        }
+    }
+
+    fn is_extended_when_stored(&self, after: &Places) -> bool {
+        let before = self.stored.as_ref().and_then(|stored| stored.places.lease);
+        match (before, after.lease) {
+            (Some(before), Some(after)) => self.is_extended || before != after,
+            (None, _) | (_, None) => false,
+        }
+    }
+
+    fn to_write(&self) -> JobToWrite<'_> {
+        let plain = is_plain_for_ends(&self.spec);
+        JobToWrite { plain, queue: self.queue, job: &self.job, blocks: self.blocks }
+    }
+}
+
 /// Whether the job's own row has to be written: not for what only its lease's row holds.
 fn differs(stored: &Stored, record: &Record) -> bool {
     if stored.blocks != record.blocks {
@@ -487,9 +572,58 @@ fn write_moves(
     }
 }
 
+/// Lists of jobs one after the other in one array, by their first and last place in it from 1: a row each.
+#[derive(Default)]
+pub(crate) struct Lists {
+    pub(crate) from: Vec<i32>,
+    pub(crate) to: Vec<i32>,
+    pub(crate) seqs: Vec<i64>,
+}
+
+impl Lists {
+    pub(crate) fn push(&mut self, seqs: &[i64]) {
+        let place = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        self.from.push(place(self.seqs.len() + 1));
+        self.seqs.extend(seqs);
+        self.to.push(place(self.seqs.len()));
+    }
+}
+
+/// Jobs of a row at the most.
+const LIST: usize = 250;
+
+fn write_lots(batch: &mut Batch, lots: BTreeMap<(QueueNumber, i64), Vec<i64>>) {
+    if lots.is_empty() {
+        return;
+    }
+    let (mut queues, mut times, mut lists) = (Vec::new(), Vec::new(), Lists::default());
+    for ((queue, at), seqs) in lots {
+        for piece in seqs.chunks(LIST) {
+            queues.push(queue);
+            times.push(at);
+            lists.push(piece);
+        }
+    }
+    batch.push((sql::INSERT_LOTS, params![queues, times, lists.from, lists.to, lists.seqs]));
+}
+
+fn write_watches(batch: &mut Batch, opened: BTreeMap<(i64, Option<i64>), Vec<i64>>) {
+    if opened.is_empty() {
+        return;
+    }
+    let (mut checks, mut polls, mut lists) = (Vec::new(), Vec::new(), Lists::default());
+    for ((check, poll), seqs) in opened {
+        for piece in seqs.chunks(LIST) {
+            checks.push(check);
+            polls.push(poll);
+            lists.push(piece);
+        }
+    }
+    batch.push((sql::INSERT_WATCHES, params![checks, polls, lists.from, lists.to, lists.seqs]));
+}
+
 fn lease_update(leases: &[(QueueNumber, i64, LeaseRow)], recheck: bool) -> Params {
     params![
-        column(leases, |l| l.0),
         column(leases, |l| l.1),
         column(leases, |l| l.2.lease),
         column(leases, |l| l.2.until),
@@ -501,25 +635,25 @@ fn lease_update(leases: &[(QueueNumber, i64, LeaseRow)], recheck: bool) -> Param
 
 fn write_leases(
     batch: &mut Batch,
-    opened: &[(QueueNumber, i64, LeaseRow)],
-    closed: &[(QueueNumber, i64)],
+    closed: Vec<i64>,
+    moved: &[(QueueNumber, i64, LeaseRow)],
     extended: &[(QueueNumber, i64, LeaseRow)],
 ) {
     if !closed.is_empty() {
-        batch.push((sql::DELETE_LEASES, params![column(closed, |l| l.0), column(closed, |l| l.1)]));
+        batch.push((sql::DELETE_LEASES, params![closed]));
+    }
+    if !moved.is_empty() {
+        batch.push((sql::UPDATE_LEASES, lease_update(moved, false)));
     }
     if !extended.is_empty() {
-        batch.push((sql::UPDATE_LEASES, lease_update(extended, false)));
-    }
-    if !opened.is_empty() {
         let all = params![
-            column(opened, |l| l.0),
-            column(opened, |l| l.1),
-            column(opened, |l| l.2.lease),
-            column(opened, |l| l.2.until),
-            column(opened, |l| l.2.deadline),
-            column(opened, |l| l.2.check()),
-            column(opened, |l| l.2.poll),
+            column(extended, |l| l.0),
+            column(extended, |l| l.1),
+            column(extended, |l| l.2.lease),
+            column(extended, |l| l.2.until),
+            column(extended, |l| l.2.deadline),
+            column(extended, |l| l.2.check()),
+            column(extended, |l| l.2.poll),
         ];
         batch.push((sql::INSERT_LEASES, all));
     }
