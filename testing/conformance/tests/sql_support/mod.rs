@@ -39,7 +39,7 @@ pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 /// So long that it never comes in a test: time is the clock's, and nobody else serves the store.
 const NEVER: Duration = Duration::from_secs(86_400);
 /// Users' connections of a store.
-const USERS: usize = 4;
+const USERS: usize = 2;
 
 static SCHEMAS: AtomicU64 = AtomicU64::new(0);
 
