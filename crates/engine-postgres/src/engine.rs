@@ -132,6 +132,7 @@ impl PostgresEngine {
                 lend_within: config.lend_within,
                 lock_wait: config.lock_wait,
                 clock: database_clock,
+                time: options.time,
             },
             runtime.clone(),
         ));

@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 
+use crate::Time;
 use crate::clock::DatabaseClock;
 use crate::connect::{Hosts, NoConnection, Opened};
 use crate::error::{Fault, Outcome, connecting, corrupt};
@@ -66,6 +67,8 @@ pub(crate) struct PoolOptions {
     pub(crate) lock_wait: Duration,
     /// Is told the database's time.
     pub(crate) clock: Arc<DatabaseClock>,
+    /// Whose time counts.
+    pub(crate) time: Time,
 }
 
 pub(crate) struct Pool {
@@ -290,6 +293,14 @@ impl Transaction {
     /// Runs a statement that is not one of ours and takes nothing.
     pub(crate) async fn look(&mut self, text: &str) -> Outcome<Vec<Row>> {
         self.answered(async |_, connection| Ok(connection.client.query_typed(text, &[]).await?)).await
+    }
+
+    /// What the database's clock shows in a row, if that is whose time counts.
+    pub(crate) fn time_in(&self, row: &Row, column: usize) -> Outcome<Option<Timestamp>> {
+        match self.pool.options.time {
+            Time::Database => Ok(Timestamp::from_unix_ms(row.try_get(column)?)),
+            Time::Clock => Ok(None),
+        }
     }
 
     /// Makes it durable.

@@ -86,6 +86,10 @@ impl Work {
             if let Some(group) = usize::try_from(place - 1).ok().and_then(|place| wanted.get(place)) {
                 locked.insert(group.clone(), 1);
             }
+            // The one before may have ended since this transaction began, and nobody is to read that they overlapped.
+            if let Some(later) = self.tx.time_in(row, 1)? {
+                self.now = self.now.max(later);
+            }
         }
         self.load_members(&locked).await?;
         Ok(locked.into_keys().collect())
