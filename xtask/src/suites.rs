@@ -85,7 +85,7 @@ pub(crate) const SUITES: &[Suite] = &[
         proves: "each crate's own rules: unit, property and integration tests next to the code",
         quick: true,
         tools: &["git"],
-        steps: &[Step::OtherPackages],
+        steps: &[Step::OtherPackages, Step::Package { name: "onefold", except: &["postgres"] }],
         ..SUITE
     },
     Suite {
@@ -102,16 +102,18 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "conformance",
         proves: "every engine keeps the contract: one suite, each rule by its invariant",
         quick: true,
-        steps: &[Step::Package { name: "onefold-conformance", except: &["model", "postgres"] }],
+        steps: &[Step::Package { name: "onefold-conformance", except: &["model", "postgres", "postgres_sql"] }],
         ..SUITE
     },
     Suite {
         name: "postgres",
         proves: "the contract, the model, several nodes and trouble with the server, on a PostgreSQL of its own",
-        tools: &["postgres"],
+        tools: &["postgres", "node", "npm", "python3"],
         steps: &[
             Step::Test { package: "onefold-conformance", test: "postgres" },
+            Step::Test { package: "onefold-conformance", test: "postgres_sql" },
             Step::Package { name: "onefold-engine-postgres", except: &[] },
+            Step::Test { package: "onefold", test: "postgres" },
         ],
         ..SUITE
     },
@@ -133,7 +135,22 @@ pub(crate) const SUITES: &[Suite] = &[
         proves: "the release binary as a stranger meets it: every command, the demo, and the README's tour as printed",
         tools: &["node", "npm", "python3", "sqlite3"],
         env: &[ONEFOLD_BIN],
-        steps: &[RELEASE, Step::Package { name: "onefold-e2e", except: &["kill"] }],
+        steps: &[
+            RELEASE,
+            Step::Package { name: "onefold-e2e", except: &["kill", "postgres", "postgres_kill"] },
+        ],
+        ..SUITE
+    },
+    Suite {
+        name: "nodes",
+        proves: "the release binary on PostgreSQL: the demo, SIGKILL under load, bad input, outages, TLS, doctor",
+        tools: &["postgres"],
+        env: &[ONEFOLD_BIN],
+        steps: &[
+            RELEASE,
+            Step::Test { package: "onefold-e2e", test: "postgres" },
+            Step::Test { package: "onefold-e2e", test: "postgres_kill" },
+        ],
         ..SUITE
     },
     Suite {

@@ -36,6 +36,7 @@ pub const THROW_AWAY: &[(&str, &str)] =
 pub struct Server {
     directory: PathBuf,
     settings: String,
+    port: String,
     keeper: Mutex<Keeper>,
 }
 
@@ -84,7 +85,8 @@ impl Server {
         let directory = PathBuf::from(line(&mut answers));
         assert!(directory.is_absolute(), "there is no directory for a PostgreSQL server; {MISSING}");
         let keeper = Mutex::new(Keeper { _process: process, commands, answers });
-        Server { directory, settings: words, keeper }
+        let port = settings.iter().find(|(name, _)| *name == "port").map_or("5432", |(_, port)| *port);
+        Server { directory, settings: words, port: port.to_owned(), keeper }
     }
 
     /// Where its socket is: the `host` of a connection.
@@ -94,7 +96,7 @@ impl Server {
 
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
-        self.directory.join(".s.PGSQL.5432")
+        self.directory.join(format!(".s.PGSQL.{}", self.port))
     }
 
     /// Starts it where it was stopped, and waits until it takes connections.
@@ -131,7 +133,8 @@ impl Server {
     pub fn psql(&self, sql: &str) -> String {
         let quoted = sql.replace('\'', r"'\''");
         self.run(&format!(
-            "\"$bin/psql\" -X -q -A -t -v ON_ERROR_STOP=1 -h \"$dir\" -U {USER} -d {DATABASE} -c '{quoted}'"
+            "\"$bin/psql\" -X -q -A -t -v ON_ERROR_STOP=1 -h \"$dir\" -p {} -U {USER} -d {DATABASE} -c '{quoted}'",
+            self.port
         ))
     }
 

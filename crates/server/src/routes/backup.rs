@@ -37,7 +37,11 @@ const PIECE: usize = 256 * 1024;
 pub(crate) async fn backup(State(app): State<AppState>, _: NoQuery, body: JsonBody) -> Answer {
     body.read::<wire::Empty>()?;
     if !app.engine().capabilities().backup {
-        return Err(Failure::new(ErrorCode::NotSupported, "this store has no file to copy"));
+        let why = match app.engine().capabilities().multi_process {
+            true => "this store is backed up as its database is: by pg_dump, or pg_basebackup with archived WAL",
+            false => "this store has no file to copy",
+        };
+        return Err(Failure::new(ErrorCode::NotSupported, why));
     }
     let parent = app.config().backup_dir.clone().unwrap_or_else(std::env::temp_dir);
     let room = off_thread(move || new_room(parent)).await?;
