@@ -181,6 +181,17 @@ fn every_change_of_every_clock_from_1990_to_2050_is_met_by_the_rules() {
                 "{} in {name} back over {change:?}",
                 sample.cron
             );
+            // Asked at any moment, also within an hour that is repeated, after a step of the clock.
+            for at in (from..to).step_by(607) {
+                let next = expected.iter().find(|tick| **tick > at).copied();
+                let found = timing.next_after(timestamp(at)).map(|tick| seconds(tick.at()));
+                let found = found.filter(|tick| *tick < to);
+                assert_eq!(found, next, "{} in {name} after {at} near {change:?}", sample.cron);
+                let latest = expected.iter().rfind(|tick| **tick <= at).copied();
+                let found = timing.latest_until(timestamp(at)).map(|tick| seconds(tick.at()));
+                let found = found.filter(|tick| *tick >= from);
+                assert_eq!(found, latest, "{} in {name} until {at} near {change:?}", sample.cron);
+            }
         }
     }
 }
