@@ -20,6 +20,8 @@ const ORDERED: u64 = 3;
 const WORKERS: u64 = 6;
 /// Of the workers: those that hold short leases too long.
 const SLOPPY: u64 = 2;
+/// Jobs that wait at the most.
+const BACKLOG: u64 = 500;
 /// How long workers may hold what they lease; what a node that is cut off handed out is lost to them after that.
 const LEASE: &str = "2s";
 /// After so long a client asks another node.
@@ -38,7 +40,8 @@ fn what_clients_were_told_is_so_after_kills_cuts_and_failover() {
     let addresses = cluster.addresses();
     steps.log("three nodes serve on a primary and its synchronous standby");
     let (gate, told) = (Gate::new(), Told::new());
-    let load = Load::new(&addresses, ASK_ANOTHER, &gate, &told, seed).with_leases(LEASE);
+    let load =
+        Load::new(&addresses, ASK_ANOTHER, &gate, &told, seed).with_leases(LEASE).with_backlog(BACKLOG);
     gate.set_serving(true);
     let story = Story { steps: &steps, told: &told };
     std::thread::scope(|threads| {
@@ -123,7 +126,7 @@ impl Story<'_> {
             let poll = json!({"queues": [queue], "lease": lease, "wait": "60s", "worker": "of a cut"});
             Lease::of(&client.post("/v1/leases", &poll).ok()["jobs"][0])
         };
-        let first = lease(&mut node.client(), "1s");
+        let first = lease(&mut node.client(), LEASE);
         node.cut_off();
         self.steps.log("node 1 was cut off from both servers");
         let second = lease(&mut other.client(), "5m");
@@ -160,10 +163,16 @@ impl Story<'_> {
         let highest = self.told.highest_token();
         self.steps
             .log(&format!("the primary was stopped (immediate); the highest token so far is {highest}"));
+        let addresses = cluster.addresses();
+        std::thread::scope(|threads| {
+            for address in &addresses {
+                threads.spawn(|| assert_says_that_there_is_no_database(*address));
+            }
+        });
+        self.steps.log("every node says that it cannot reach the database");
         cluster.promote();
         let promoted = now();
         self.steps.log("the standby was promoted");
-        let addresses = cluster.addresses();
         std::thread::scope(|threads| {
             for (number, address) in addresses.into_iter().enumerate() {
                 threads.spawn(move || {
@@ -179,6 +188,18 @@ impl Story<'_> {
         });
         self.goes_on("on the new primary");
     }
+}
+
+fn assert_says_that_there_is_no_database(address: SocketAddr) {
+    let mut client = Client::new(address);
+    let told = until("a refusal", PATIENCE, || {
+        let reply =
+            client.post("/v1/queues/outage/jobs", &json!({"kind": "k", "payload": 1, "key": address}));
+        // A commit that was under way, or too many who wait, come first.
+        (reply.refusal().1 == "store-unavailable").then_some(reply)
+    });
+    assert_eq!(told.status, 503);
+    assert!(told.text().contains("the database cannot be reached"), "{}", told.text());
 }
 
 fn assert_serves(address: SocketAddr) {

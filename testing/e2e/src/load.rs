@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{Client, Gate, Lease, Reply, Rng, Told};
 
-/// Producers rest while this many of their jobs are not completed.
+/// Producers rest while this many of their jobs are not completed, if not told otherwise.
 const BACKLOG: u64 = 5_000;
 /// Keys of the last so many that all producers fight over.
 const CONTESTED: u64 = 40;
@@ -31,6 +31,7 @@ pub struct Load<'a> {
     patience: Duration,
     /// What workers ask for that end their leases in time.
     lease: &'a str,
+    backlog: u64,
     gate: &'a Gate,
     told: &'a Told,
     seed: u64,
@@ -90,7 +91,21 @@ impl<'a> Load<'a> {
         // Threads of a scope want to share it for as long as the test runs.
         let shared =
             Box::leak(Box::new(Shared { stop: AtomicBool::new(false), contested: AtomicU64::new(0) }));
-        Load { servers: servers.to_vec().leak(), patience, lease: "30s", gate, told, seed, shared }
+        Load {
+            servers: servers.to_vec().leak(),
+            patience,
+            lease: "30s",
+            backlog: BACKLOG,
+            gate,
+            told,
+            seed,
+            shared,
+        }
+    }
+
+    /// The same with producers that rest while so many jobs are not completed.
+    pub fn with_backlog(self, backlog: u64) -> Load<'a> {
+        Load { backlog, ..self }
     }
 
     /// The same with other leases than of 30 seconds.
@@ -156,7 +171,7 @@ impl<'a> Load<'a> {
     }
 
     fn rest(&self) {
-        while self.told.keys() > self.told.completed() + BACKLOG && !self.gate.is_over() {
+        while self.told.keys() > self.told.completed() + self.backlog && !self.gate.is_over() {
             self.gate.pause(Duration::from_millis(20));
         }
     }

@@ -1,7 +1,5 @@
 //! Servers that are there and say nothing.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
-
 use std::time::Duration;
 
 use onefold_cluster::{Cluster, Steps};
