@@ -102,7 +102,10 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "conformance",
         proves: "every engine keeps the contract: one suite, each rule by its invariant",
         quick: true,
-        steps: &[Step::Package { name: "onefold-conformance", except: &["model", "postgres", "postgres_sql"] }],
+        steps: &[Step::Package {
+            name: "onefold-conformance",
+            except: &["model", "postgres", "postgres_sql"],
+        }],
         ..SUITE
     },
     Suite {
@@ -166,6 +169,14 @@ pub(crate) const SUITES: &[Suite] = &[
         ..SUITE
     },
     Suite {
+        name: "cluster",
+        proves: "nodes killed, cut off and restarted, a primary lost, commits that break: nothing acknowledged is lost, and work resumes",
+        tools: &["postgres"],
+        env: &[ONEFOLD_BIN],
+        steps: &[RELEASE, Step::Package { name: "onefold-cluster", except: &[] }],
+        ..SUITE
+    },
+    Suite {
         name: "examples",
         proves: "every example builds and runs to its end",
         steps: &[Step::Xtask("examples")],
@@ -213,6 +224,15 @@ pub(crate) const LONG: &[Suite] = &[
         env: &[LONG_RUN, ONEFOLD_BIN],
         steps: &[RELEASE, Step::Test { package: "onefold-e2e", test: "kill" }],
         minutes: 240,
+        ..SUITE
+    },
+    Suite {
+        name: "cluster-long",
+        proves: "one failover after the other under load, each to a new standby",
+        tools: &["postgres"],
+        env: &[LONG_RUN, ONEFOLD_BIN],
+        steps: &[RELEASE, Step::Test { package: "onefold-cluster", test: "storm" }],
+        minutes: 60,
         ..SUITE
     },
     Suite {

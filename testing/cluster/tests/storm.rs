@@ -27,7 +27,7 @@ const LEASE: &str = "2s";
 /// After so long a client asks another node.
 const ASK_ANOTHER: Duration = Duration::from_secs(3);
 /// What is acknowledged between two things that happen.
-const BETWEEN: u64 = 1_500;
+const BETWEEN: u64 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// I1–I6, I8, I10, I11 over nodes that are killed and cut off, and over a primary that stops for good. After the promotion,

@@ -1,18 +1,22 @@
 //! Producers and workers that go on whatever happens to the servers, and write down what they are told.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{Client, Gate, Lease, Reply, Rng, Told};
+use crate::{Client, Gate, Lease, Reply, Rng, Told, now};
 
 /// Producers rest while this many of their jobs are not completed, if not told otherwise.
 const BACKLOG: u64 = 5_000;
 /// Keys of the last so many that all producers fight over.
 const CONTESTED: u64 = 40;
 
+/// Jobs of a group that wait at the most, and for how long one is waited for that is slow.
+const IN_LINE: usize = 10;
+const LONG_ENOUGH: Duration = Duration::from_secs(5);
 /// A settle is sent again at most so often because jobs of it are in use.
 const AGAIN: usize = 1_000;
 
@@ -176,9 +180,18 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// Waits until a job is completed, but not for ever: it may die.
+    fn wait_for(&self, id: &str) {
+        let until = now() + LONG_ENOUGH;
+        while !self.told.is_completed(id) && !self.is_stopped() && now() < until {
+            self.gate.pause(Duration::from_millis(20));
+        }
+    }
+
     /// Adds jobs of one group, one after the other, until told to stop.
     pub fn produce_in_order(&self, number: u64) {
         let (mut clients, group) = (self.clients(number), format!("group-{number}"));
+        let mut line: VecDeque<String> = VecDeque::new();
         for place in 0_u64.. {
             if self.is_stopped() {
                 return;
@@ -186,8 +199,12 @@ impl<'a> Load<'a> {
             let key = format!("ordered-{number}-{place}");
             let job = json!({"kind": "load", "payload": {"of": key}, "key": key, "group": group});
             let Some(added) = self.add_one(&mut clients, &key, &job) else { return };
-            self.told.in_group(&group, added["id"].as_str().expect("a job has an id"));
-            self.rest();
+            let id = added["id"].as_str().expect("a job has an id");
+            self.told.in_group(&group, id);
+            line.push_back(id.to_owned());
+            if line.len() > IN_LINE {
+                self.wait_for(&line.pop_front().expect("there are some"));
+            }
             // The next one may go to another server.
             clients.next();
         }

@@ -141,6 +141,11 @@ impl Told {
         self.books().tokens.len() as u64
     }
 
+    /// Whether a completion of this job was accepted.
+    pub fn is_completed(&self, id: &str) -> bool {
+        self.books().jobs.get(id).is_some_and(|job| job.completed_by().is_some())
+    }
+
     /// Jobs whose completion was accepted.
     pub fn completed(&self) -> u64 {
         self.books().completed
