@@ -37,7 +37,13 @@ struct Idle {
 /// Idle connections by origin. A connection's address was vetted when it was dialled, and it leads nowhere else.
 pub(super) struct Pool {
     limits: Limits,
-    idle: Mutex<HashMap<Origin, Vec<Idle>>>,
+    idle: Mutex<Idles>,
+}
+
+#[derive(Default)]
+struct Idles {
+    by_origin: HashMap<Origin, Vec<Idle>>,
+    total: usize,
 }
 
 impl Pool {
@@ -48,12 +54,15 @@ impl Pool {
     /// The connection to `origin` that was used last, if one is still good.
     pub(super) fn take(&self, origin: &Origin, now: DurationMs) -> Option<Connection> {
         let mut idle = self.lock();
-        let lane = idle.get_mut(origin)?;
-        lane.retain(|idle| idle.is_good(now));
-        let taken = lane.pop();
-        if lane.is_empty() {
-            idle.remove(origin);
+        let of_origin = idle.by_origin.get_mut(origin)?;
+        let before = of_origin.len();
+        of_origin.retain(|idle| idle.is_good(now));
+        let taken = of_origin.pop();
+        let left = of_origin.len();
+        if left == 0 {
+            idle.by_origin.remove(origin);
         }
+        idle.total -= before - left;
         taken.map(|idle| idle.connection)
     }
 
@@ -66,36 +75,43 @@ impl Pool {
             return;
         }
         let mut idle = self.lock();
-        if idle.values().map(Vec::len).sum::<usize>() >= self.limits.idle_connections {
-            sweep(&mut idle, now);
+        if idle.total >= self.limits.idle_connections {
+            idle.sweep(now);
         }
-        let total: usize = idle.values().map(Vec::len).sum();
-        let lane = idle.entry(origin).or_default();
-        if total < self.limits.idle_connections && lane.len() < self.limits.idle_per_origin {
-            lane.push(Idle { connection, until });
+        if idle.total >= self.limits.idle_connections {
+            return;
+        }
+        let of_origin = idle.by_origin.entry(origin).or_default();
+        if of_origin.len() < self.limits.idle_per_origin {
+            of_origin.push(Idle { connection, until });
+            idle.total += 1;
         }
     }
 
     /// Closes what has been idle for too long.
     pub(super) fn sweep(&self, now: DurationMs) {
-        sweep(&mut self.lock(), now);
+        self.lock().sweep(now);
     }
 
     /// How many are still open.
     pub(super) fn open(&self) -> usize {
-        self.lock().values().flatten().filter(|idle| !idle.connection.sender.is_closed()).count()
+        let is_open = |idle: &&Idle| !idle.connection.sender.is_closed();
+        self.lock().by_origin.values().flatten().filter(is_open).count()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Origin, Vec<Idle>>> {
+    fn lock(&self) -> MutexGuard<'_, Idles> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn sweep(idle: &mut HashMap<Origin, Vec<Idle>>, now: DurationMs) {
-    idle.retain(|_, lane| {
-        lane.retain(|idle| idle.is_good(now));
-        !lane.is_empty()
-    });
+impl Idles {
+    fn sweep(&mut self, now: DurationMs) {
+        self.by_origin.retain(|_, of_origin| {
+            of_origin.retain(|idle| idle.is_good(now));
+            !of_origin.is_empty()
+        });
+        self.total = self.by_origin.values().map(Vec::len).sum();
+    }
 }
 
 impl Idle {
