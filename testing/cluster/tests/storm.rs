@@ -3,8 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
+#[path = "storm/charges.rs"]
+mod charges;
+
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use charges::Charges;
 
 use onefold_cluster::{Cluster, Steps};
 use onefold_e2e::{
@@ -20,6 +25,8 @@ const ORDERED: u64 = 3;
 const WORKERS: u64 = 6;
 /// Of the workers: those that hold short leases too long.
 const SLOPPY: u64 = 2;
+/// Workers that complete in transactions of their own.
+const CHARGERS: u64 = 2;
 /// Jobs that wait at the most.
 const BACKLOG: u64 = 500;
 /// How long workers may hold what they lease; what a node that is cut off handed out is lost to them after that.
@@ -30,7 +37,7 @@ const ASK_ANOTHER: Duration = Duration::from_secs(3);
 const BETWEEN: u64 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// I1–I6, I8, I10, I11 over nodes that are killed and cut off, and over a primary that stops for good. After the promotion,
+/// I1–I8, I10, I11 over nodes that are killed and cut off, and over a primary that stops for good. After the promotion,
 /// which is all anybody does by hand, every node goes on, and no token is as small as one from before.
 #[test]
 fn what_clients_were_told_is_so_after_kills_cuts_and_failover() {
@@ -38,7 +45,9 @@ fn what_clients_were_told_is_so_after_kills_cuts_and_failover() {
     let steps = Steps::of("cluster");
     let mut cluster = Cluster::of_primary_and_standby(NODES);
     let addresses = cluster.addresses();
+    assert_eq!(standby(&cluster), "synchronous");
     steps.log("three nodes serve on a primary and its synchronous standby");
+    let charges = Charges::prepare(&cluster);
     let (gate, told) = (Gate::new(), Told::new());
     let load =
         Load::new(&addresses, ASK_ANOTHER, &gate, &told, seed).with_leases(LEASE).with_backlog(BACKLOG);
@@ -52,6 +61,10 @@ fn what_clients_were_told_is_so_after_kills_cuts_and_failover() {
         for number in 0..WORKERS {
             let habit = if number < SLOPPY { Habit::Sloppy } else { Habit::Careful };
             threads.spawn(move || load.work(number, habit));
+        }
+        for number in 0..CHARGERS {
+            let (charges, gate) = (&charges, &gate);
+            threads.spawn(move || charges.work(number, gate));
         }
         for round in 1..=long() {
             story.goes_on("under load");
@@ -70,9 +83,15 @@ fn what_clients_were_told_is_so_after_kills_cuts_and_failover() {
         until("all jobs to be finished", PATIENCE, || {
             unfinished(&counts(&mut client, "load")).eq(&0).then_some(())
         });
+        charges.stop();
+        until("all charges to be made", PATIENCE, || {
+            unfinished(&counts(&mut client, charges::QUEUE)).eq(&0).then_some(())
+        });
         gate.finish();
     });
     steps.log("all jobs are finished");
+    let (charged, refused) = charges.check(&cluster);
+    steps.log(&format!("{charged} jobs were charged for once each, {refused} late charges were taken back"));
     let jobs = in_full(addresses[1], "load");
     told.compare(&jobs);
     let counts = counts(&mut cluster.node(2).client(), "load");
@@ -186,8 +205,18 @@ impl Story<'_> {
                 });
             }
         });
+        assert_eq!(standby(cluster), "none");
         self.goes_on("on the new primary");
     }
+}
+
+/// What the nodes know of a standby.
+fn standby(cluster: &Cluster) -> String {
+    let mut client = cluster.node(0).client();
+    until("a node to be ready", PATIENCE, || {
+        let reply = client.get("/readyz");
+        (reply.status == 200).then(|| reply.json()["standby"].as_str().map(ToOwned::to_owned)).flatten()
+    })
 }
 
 fn assert_says_that_there_is_no_database(address: SocketAddr) {

@@ -152,6 +152,20 @@ impl Server {
     }
 }
 
+/// Runs SQL over a connection of its own to this address: what it printed.
+///
+/// # Errors
+/// What `psql` said if it failed: whether a commit in it happened may not be known.
+pub fn psql(address: &str, sql: &str) -> Result<String, String> {
+    let mut psql = Command::new(programs().expect(MISSING).join("psql"));
+    psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", address, "-c", sql]);
+    let output = psql.env("PGCONNECT_TIMEOUT", "3").stdin(Stdio::null()).output().expect(MISSING);
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
 fn line(from: &mut impl BufRead) -> String {
     let mut line = String::new();
     from.read_line(&mut line).expect("the keeper of a server speaks UTF-8");
