@@ -119,7 +119,13 @@ impl CallError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             CallError::Unreachable { .. } | CallError::Lost { .. } | CallError::Unready(_) => true,
-            CallError::Refused(problem) => matches!(problem.status, 408 | 429 | 502..=504),
+            CallError::Refused(problem) => {
+                matches!(problem.status, 408 | 429 | 502..=504)
+                    || matches!(
+                        problem.error_code(),
+                        Some(ErrorCode::KeyInProgress | ErrorCode::JobInProgress)
+                    )
+            }
             CallError::Untrusted { .. } | CallError::Stranger(_) | CallError::Unreadable(_) => false,
         }
     }

@@ -112,3 +112,49 @@ fn addresses_sizes_and_urls_are_what_they_look_like() {
         assert_eq!(url(bad), None, "{bad}");
     }
 }
+
+/// The store in PostgreSQL, if that is where it is.
+fn postgres(
+    file: &str,
+    env: &'static [(&'static str, &'static str)],
+    flags: &[&str],
+) -> Option<PostgresSettings> {
+    match serve(file, env, flags).unwrap().store {
+        Store::Postgres(settings) => Some(*settings),
+        Store::Directory(_) => None,
+    }
+}
+
+#[test]
+fn a_store_is_in_one_place_wherever_that_is_said() {
+    assert!(postgres("", &[], &[]).is_none());
+    let settings = postgres("postgres = \"host=a dbname=b\"\npostgres_schema = \"s\"", &[], &[]).unwrap();
+    assert_eq!((settings.config.place().as_str(), settings.config.schema.as_str()), ("a:5432/b", "s"));
+    let env = &[("ONEFOLD_POSTGRES", "host=c dbname=d"), ("ONEFOLD_POSTGRES_POOLER", "transaction")];
+    let settings = postgres("postgres = \"host=a\"", env, &["--postgres-wait", "2s"]).unwrap();
+    assert_eq!((settings.config.place().as_str(), settings.wait.as_ms()), ("c:5432/d", 2_000));
+    assert!(settings.config.transaction_pooler && settings.config.listen.is_none());
+    let around = ["--postgres-listen", "host=direct"];
+    assert!(postgres("postgres = \"host=a\"", env, &around).unwrap().config.listen.is_some());
+    let told = why(serve("data = \"d\"", env, &[]));
+    assert!(told.contains("onefold.toml line 1, `data`") && told.contains("ONEFOLD_POSTGRES"), "{told}");
+    let told = why(serve("", &[("ONEFOLD_DATA", "d")], &["--postgres", "host=a"]));
+    assert!(told.contains("ONEFOLD_DATA") && told.contains("--postgres"), "{told}");
+}
+
+#[test]
+fn an_address_of_a_database_never_stands_in_a_message() {
+    for told in [
+        why(serve("postgres = \"postgres://ada:s3cret@host:s3cret/db\"", &[], &[])),
+        why(serve("", &[("ONEFOLD_POSTGRES", "host=a password=my s3cret=1")], &[])),
+        why(serve("", &[], &["--postgres", "s3cret"])),
+        why(serve("postgres = \"host=a\"\npostgres_listen = \"s3cret\"", &[], &[])),
+    ] {
+        assert!(!told.contains("s3cret") && told != "accepted", "{told}");
+    }
+    let settings = postgres("", &[("ONEFOLD_POSTGRES", "postgres://ada:s3cret@host/db")], &[]).unwrap();
+    assert!(!format!("{:?} {}", settings.config, settings.config.place()).contains("s3cret"));
+    for bad in ["postgres_connections = 0", "postgres_pooler = \"statement\"", "postgres_schema = \"pg_x\""] {
+        assert_ne!(why(serve(&format!("postgres = \"host=a\"\n{bad}"), &[], &[])), "accepted", "{bad}");
+    }
+}

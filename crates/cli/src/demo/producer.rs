@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use onefold_core::JobId;
-use onefold_wire::{AddOutcome, Added, AddedMany, NewJob};
+use onefold_wire::{AddOutcome, Added, AddedMany, ErrorCode, NewJob};
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
@@ -78,7 +78,12 @@ async fn send_array(client: &Client, numbers: &[u32], total: u32) -> Result<(), 
     let payloads = orders.iter().map(Order::payload).collect::<Result<Vec<_>, _>>()?;
     let jobs: Vec<NewJob<'_>> =
         orders.iter().zip(&payloads).map(|(order, payload)| order.job(payload, total)).collect();
-    let (answer, again) = post_until_answered(client, &path(), &jobs).await?;
+    let (answer, again) = post_until_settled(client, &path(), &jobs, |answer| {
+        let added: AddedMany<'_> = answer.read()?;
+        let waits = |outcome: &AddOutcome<'_>| matches!(outcome, AddOutcome::Refused { error } if error.code == ErrorCode::KeyInProgress.as_str());
+        Ok(!added.jobs.iter().any(waits))
+    })
+    .await?;
     let added: AddedMany<'_> = answer.read()?;
     for (number, outcome) in numbers.iter().zip(&added.jobs) {
         match outcome {
@@ -107,10 +112,25 @@ pub(super) async fn post_until_answered(
     path: &str,
     body: &impl serde::Serialize,
 ) -> Result<(Answer, bool), Failure> {
+    post_until_settled(client, path, body, |_| Ok(true)).await
+}
+
+/// The same, until the answer is final for all of it: a server that was killed may leave a transaction behind that holds keys
+/// or jobs for another moment.
+pub(super) async fn post_until_settled(
+    client: &Client,
+    path: &str,
+    body: &impl serde::Serialize,
+    is_final: impl Fn(&Answer) -> Result<bool, Failure>,
+) -> Result<(Answer, bool), Failure> {
     let mut again = false;
     loop {
         match client.post(path, body).await {
-            Ok(answer) => return Ok((answer, again)),
+            Ok(answer) if is_final(&answer)? => return Ok((answer, again)),
+            Ok(_) => {
+                again = true;
+                tokio::time::sleep(AGAIN).await;
+            }
             Err(error) if error.may_pass() => {
                 again |= matches!(error, CallError::Lost { .. });
                 tokio::time::sleep(AGAIN).await;

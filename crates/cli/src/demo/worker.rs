@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use clap::Args;
 use onefold_core::JobId;
-use onefold_wire::{self as wire, LeaseRequest, LeasedJob, OpError, RawValue, SettleOp, SettleRequest};
+use onefold_wire::{
+    self as wire, ErrorCode, LeaseRequest, LeasedJob, OpError, RawValue, SettleOp, SettleRequest,
+};
 use serde::Serialize;
 
 use super::orders::{Order, POISON_QUEUE, QUEUE};
-use super::producer::post_until_answered;
+use super::producer::{post_until_answered, post_until_settled};
 use super::receiver::{Charge, Receiver};
 use super::report::{Leased, Outcome, Report, Settled};
 use super::server_at;
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::config::ServerUrl;
 use crate::failure::Failure;
 
@@ -128,13 +130,25 @@ fn end<'a>(job: &LeasedJob<'a>, result: Option<&'a RawValue>) -> SettleOp<'a> {
     }
 }
 
+/// Settles until nothing of it is held by somebody's transaction.
+async fn settle_until_final(client: &Client, request: &SettleRequest<'_>) -> Result<(Answer, bool), Failure> {
+    post_until_settled(client, "/v1/leases/settle", request, |answer| {
+        let settled: wire::Settled<'_> = answer.read()?;
+        let waits = |result: &wire::SettleResult<'_>| {
+            result.code.as_deref() == Some(ErrorCode::JobInProgress.as_str())
+        };
+        Ok(!settled.results.iter().any(waits))
+    })
+    .await
+}
+
 async fn settle(
     client: &Client,
     jobs: &[(JobId, &LeasedJob<'_>)],
     request: &SettleRequest<'_>,
     twice: bool,
 ) -> Result<(), Failure> {
-    let (answer, again) = post_until_answered(client, "/v1/leases/settle", request).await?;
+    let (answer, again) = settle_until_final(client, request).await?;
     let first: wire::Settled<'_> = answer.read()?;
     let told = jobs.iter().zip(&first.results).map(|((id, job), result)| {
         let outcome = match (result.ok, result.state.as_deref(), result.code.as_deref()) {
@@ -147,7 +161,7 @@ async fn settle(
     });
     Report::Settled { results: told.collect::<Result<_, _>>()?, again }.tell()?;
     if twice {
-        let (answer, _) = post_until_answered(client, "/v1/leases/settle", request).await?;
+        let (answer, _) = settle_until_final(client, request).await?;
         let second: wire::Settled<'_> = answer.read()?;
         // Where a job stands that another one holds by now may have changed.
         let same = |first: &wire::SettleResult<'_>, second: &wire::SettleResult<'_>| {
