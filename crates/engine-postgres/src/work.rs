@@ -5,6 +5,7 @@ mod changes;
 mod flush;
 mod groups;
 mod holds;
+mod moves;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use onefold_core::{
 };
 use tokio_postgres::Row;
 
-pub(crate) use flush::Lists;
 pub(crate) use groups::GroupPlace;
 pub(crate) use holds::{KeyPlace, Space};
+pub(crate) use moves::Lists;
 
 use crate::error::{Fault, Outcome, corrupt};
 use crate::floors::{Floors, LineMoves, LinePlace};

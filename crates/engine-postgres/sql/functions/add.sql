@@ -144,31 +144,6 @@ BEGIN
 END
 $body$;
 
-CREATE OR REPLACE FUNCTION onefold.read_labels(given jsonb) RETURNS json LANGUAGE plpgsql IMMUTABLE AS $body$
-DECLARE
-    label record;
-    trouble text;
-BEGIN
-    IF given IS NULL OR given IN ('null', '[]') THEN
-        RETURN NULL;
-    END IF;
-    IF jsonb_typeof(given) <> 'array' THEN
-        trouble := '`labels` is an array of texts';
-    ELSIF jsonb_array_length(given) > 16 THEN
-        trouble := 'a job has at most 16 labels';
-    ELSE
-        FOR label IN SELECT l.value, l.value #>> '{}' AS text FROM jsonb_array_elements(given) l LOOP
-            trouble := coalesce(trouble, CASE WHEN jsonb_typeof(label.value) <> 'string' THEN 'a label is a text' END,
-                onefold.name_trouble(label.text, 'label', 64));
-        END LOOP;
-    END IF;
-    IF trouble IS NOT NULL THEN
-        PERFORM onefold.refuse('invalid-field', trouble, '{"field": "labels"}');
-    END IF;
-    RETURN given::json;
-END
-$body$;
-
 -- The options of an add into a spec; those that are not of the spec are read where they are used.
 CREATE OR REPLACE FUNCTION onefold.read_spec(opts jsonb) RETURNS onefold.specs LANGUAGE plpgsql IMMUTABLE AS $body$
 DECLARE
