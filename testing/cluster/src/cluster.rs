@@ -136,6 +136,13 @@ impl Cluster {
         self.nodes.iter().map(|node| node.server.address()).collect()
     }
 
+    /// How those reach the servers who use none of the nodes' ways.
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> =
+            self.servers.iter().flatten().map(|server| server.directory().display().to_string()).collect();
+        format!("host={} user={USER} dbname={DATABASE} target_session_attrs=read-write", hosts.join(","))
+    }
+
     /// A directory that goes with the cluster.
     pub fn dir(&self) -> &Path {
         self.dir.path()

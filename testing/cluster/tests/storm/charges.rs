@@ -1,6 +1,8 @@
 //! Workers that write rows of their own and complete their jobs in one transaction of theirs.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -20,8 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What they share.
 pub(crate) struct Charges {
-    /// Each node, and how it reaches the servers.
-    nodes: Vec<(std::net::SocketAddr, String)>,
+    nodes: Vec<SocketAddr>,
+    /// The servers, which they reach whatever becomes of the nodes.
+    url: Mutex<String>,
     stopped: AtomicBool,
     refused: AtomicU64,
 }
@@ -30,8 +33,13 @@ impl Charges {
     /// Makes the table they write to, in which nothing keeps a job from standing twice.
     pub(crate) fn prepare(cluster: &Cluster) -> Charges {
         cluster.primary().psql("CREATE TABLE charged (job text, token bigint)");
-        let nodes = cluster.nodes().iter().map(|node| (node.server.address(), node.url())).collect();
-        Charges { nodes, stopped: AtomicBool::new(false), refused: AtomicU64::new(0) }
+        let (nodes, url) = (cluster.addresses(), Mutex::new(cluster.url()));
+        Charges { nodes, url, stopped: AtomicBool::new(false), refused: AtomicU64::new(0) }
+    }
+
+    /// There is another server.
+    pub(crate) fn lead_to(&self, cluster: &Cluster) {
+        *self.url.lock().unwrap() = cluster.url();
     }
 
     /// No more jobs are added.
@@ -41,7 +49,7 @@ impl Charges {
 
     /// Adds jobs and does what there is, at one node after the other, until it is over. Every third job is held too long.
     pub(crate) fn work(&self, number: u64, gate: &Gate) {
-        for (round, (address, url)) in (0_u64..).zip(self.nodes.iter().cycle()) {
+        for (round, address) in (0_u64..).zip(self.nodes.iter().cycle()) {
             if gate.is_over() {
                 return;
             }
@@ -64,8 +72,9 @@ impl Charges {
             }
             let (id, token) = (&lease.id, lease.token);
             // What became of it is not asked: if it was not done, the job is leased again.
+            let url = self.url.lock().unwrap().clone();
             let done = psql(
-                url,
+                &url,
                 &format!(
                     "BEGIN; INSERT INTO charged VALUES ('{id}', {token}); SELECT onefold.complete('{id}', {token}); COMMIT"
                 ),
