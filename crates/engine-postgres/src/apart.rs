@@ -116,19 +116,19 @@ fn or_told_before<T>(failed: Failed, outcomes: &[T]) -> EngineError {
 }
 
 /// How long to wait for a lock, and the right to do so.
-struct Patience<'n> {
-    length: Duration,
+pub(crate) struct Patience<'n> {
+    pub(crate) length: Duration,
     _permit: Option<tokio::sync::SemaphorePermit<'n>>,
 }
 
 impl Node {
-    fn locks_until(&self) -> Instant {
+    pub(crate) fn locks_until(&self) -> Instant {
         Instant::now() + self.lock_wait()
     }
 
     /// One item may wait until then, several but a moment. Few may wait long, so that the pool has connections for all
     /// others.
-    async fn patience(&self, items: &Range<usize>, until: Instant) -> EngineResult<Patience<'_>> {
+    pub(crate) async fn patience(&self, items: &Range<usize>, until: Instant) -> EngineResult<Patience<'_>> {
         let left = until.saturating_duration_since(Instant::now());
         if items.len() > 1 || left <= WAIT_TOGETHER {
             return Ok(Patience { length: left.min(WAIT_TOGETHER).max(SHORTEST_WAIT), _permit: None });

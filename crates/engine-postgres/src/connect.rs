@@ -1,7 +1,8 @@
 //! How connections are made: to the first of several hosts that will do, each of which has to answer in time.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -9,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
+use tokio_postgres::error::Severity;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Notification};
 
 use crate::error::told;
@@ -44,6 +46,17 @@ pub(crate) struct Opened {
     pub(crate) host: usize,
     /// Its other half: it ends with the client, once all is answered that was asked.
     pub(crate) task: AbortHandle,
+    pub(crate) warnings: Warnings,
+}
+
+/// How often the server warned.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Warnings(Arc<AtomicU64>);
+
+impl Warnings {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Hosts {
@@ -77,9 +90,9 @@ impl Hosts {
             let Some(server) = self.each.get(host) else { continue };
             let connecting = connect(server, &self.tls, runtime, hear.clone());
             match tokio::time::timeout(self.patience(), connecting).await {
-                Ok(Ok((client, task))) => {
+                Ok(Ok((client, task, warnings))) => {
                     self.good.store(host, Ordering::Relaxed);
-                    return Ok(Opened { client, host, task });
+                    return Ok(Opened { client, host, task, warnings });
                 }
                 Ok(Err(error)) => failed = error.into(),
                 Err(_) => failed = NoConnection::Silence,
@@ -173,11 +186,13 @@ async fn connect(
     tls: &Tls,
     runtime: &Handle,
     hear: impl Fn(Option<Notification>) + Send + 'static,
-) -> Result<(Client, AbortHandle), tokio_postgres::Error> {
+) -> Result<(Client, AbortHandle, Warnings), tokio_postgres::Error> {
+    let warnings = Warnings::default();
     #[cfg(feature = "tls")]
     if let Some(client) = tls.client.as_ref().filter(|_| !is_of_this_machine(server)) {
-        let (client, connection) = server.connect(Connector(std::sync::Arc::clone(client))).await?;
-        return Ok((client, runtime.spawn(run(connection, hear)).abort_handle()));
+        let (client, connection) = server.connect(Connector(Arc::clone(client))).await?;
+        let task = runtime.spawn(run(connection, hear, warnings.clone())).abort_handle();
+        return Ok((client, task, warnings));
     }
     #[cfg(not(feature = "tls"))]
     let Tls {} = tls;
@@ -186,7 +201,8 @@ async fn connect(
         server.ssl_mode(SslMode::Disable);
     }
     let (client, connection) = server.connect(NoTls).await?;
-    Ok((client, runtime.spawn(run(connection, hear)).abort_handle()))
+    let task = runtime.spawn(run(connection, hear, warnings.clone())).abort_handle();
+    Ok((client, task, warnings))
 }
 
 /// Whether it is reached by sockets in the file system, over which PostgreSQL speaks no TLS.
@@ -194,14 +210,21 @@ fn is_of_this_machine(server: &Config) -> bool {
     !server.get_hosts().is_empty() && server.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)))
 }
 
-async fn run<S, T>(mut connection: tokio_postgres::Connection<S, T>, hear: impl Fn(Option<Notification>))
-where
+async fn run<S, T>(
+    mut connection: tokio_postgres::Connection<S, T>,
+    hear: impl Fn(Option<Notification>),
+    warnings: Warnings,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
         match message {
             Ok(AsyncMessage::Notification(notification)) => hear(Some(notification)),
+            // It comes before the answer to what it is about.
+            Ok(AsyncMessage::Notice(notice)) if notice.parsed_severity() == Some(Severity::Warning) => {
+                warnings.0.fetch_add(1, Ordering::Release);
+            }
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(error = told(&error), "a database connection ended");

@@ -67,6 +67,8 @@ fn fault_of(state: &SqlState, told: String) -> Fault {
         "40001" | "40P01" => Fault::Again(told),
         // The server is going down or has just come up.
         "57P01" | "57P02" | "57P03" => Fault::Unreachable(told),
+        // This node did not run for so long that the server gave it up: in a transaction, or between two.
+        "25P03" | "25P04" | "57P05" => Fault::Unreachable(told),
         // lock_not_available
         "55P03" => Fault::Locked,
         // too_many_connections
@@ -108,4 +110,19 @@ fn fault_of(state: &SqlState, told: String) -> Fault {
 /// What is read is not what this program writes.
 pub(crate) fn corrupt(what: &str) -> Fault {
     Fault::Engine(EngineError::Corrupt(what.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that was stopped for a while (a machine that slept) finds its connections closed, with a reason; nothing
+    /// was done, and the same goes well.
+    #[test]
+    fn what_the_server_gave_up_is_tried_again() {
+        for code in ["25P03", "25P04", "57P05", "57P01", "08006"] {
+            let fault = fault_of(&SqlState::from_code(code), String::new());
+            assert!(matches!(fault, Fault::Unreachable(_)), "{code}: {fault:?}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::Time;
+use crate::engine::WAIT_TOGETHER;
 use crate::error::{Fault, Outcome};
 use crate::floors::Floors;
 use crate::local::Local;
@@ -146,14 +147,21 @@ impl Node {
         }
     }
 
-    /// Runs one transaction, again if it fails for no fault of its own.
+    /// Runs one transaction, again if it fails for no fault of its own. Few at a time wait long for a row of somebody's
+    /// open transaction.
     pub(crate) async fn transact<'a, T>(
         &self,
         operation: impl for<'w> Fn(&'w mut Work, Within<'w, 'a>) -> BoxFuture<'w, Outcome<Verdict<T>>>
         + Send
         + Sync,
     ) -> EngineResult<T> {
-        self.transact_or_locked(None, operation).await.map_err(Failed::or_busy)
+        let until = self.locks_until();
+        match self.transact_or_locked(Some(WAIT_TOGETHER), &operation).await {
+            Err(Failed::Locked) => {}
+            done => return done.map_err(Failed::or_busy),
+        }
+        let wait = self.patience(&(0..1), until).await?;
+        self.transact_or_locked(Some(wait.length), operation).await.map_err(Failed::or_busy)
     }
 
     /// The same, telling a row that was waited for in vain from other reasons to give up. It waits as long as usual

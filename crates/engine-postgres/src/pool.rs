@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use crate::Time;
 use crate::clock::DatabaseClock;
-use crate::connect::{Hosts, NoConnection, Opened};
+use crate::connect::{Hosts, NoConnection, Opened, Warnings};
 use crate::error::{Fault, Outcome, connecting, corrupt};
 use crate::sql::{Sql, Statements};
 use crate::tls::Tls;
@@ -85,6 +85,7 @@ struct Connection {
     client: Client,
     host: usize,
     task: AbortHandle,
+    warnings: Warnings,
     /// It is waited for no longer.
     silent: bool,
     prepared: Vec<Option<Statement>>,
@@ -203,17 +204,18 @@ impl Pool {
     }
 
     async fn prepare_session(&self, opened: Opened) -> Outcome<Connection> {
-        let Opened { client, host, task } = opened;
+        let Opened { client, host, task, warnings } = opened;
         let synchronous = client.simple_query("SHOW synchronous_commit").await?;
-        let weak = synchronous.iter().any(|message| match message {
-            SimpleQueryMessage::Row(row) => matches!(row.get(0), Some("off" | "local")),
+        let is_stronger = synchronous.iter().any(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0) == Some("remote_apply"),
             _ => false,
         });
+        let durable = if is_stronger { "remote_apply" } else { "on" };
         let lock_wait = self.options.lock_wait.as_millis();
-        let mut settings = format!("{SESSION}{LOST_AFTER}SET lock_timeout = {lock_wait}; ");
-        if weak {
-            settings.push_str("SET synchronous_commit = on; ");
-        }
+        // Set even if it is so already: what the server is configured to may change under a session.
+        let mut settings = format!(
+            "{SESSION}{LOST_AFTER}SET lock_timeout = {lock_wait}; SET synchronous_commit = {durable}; "
+        );
         let mut begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ".to_owned();
         if self.options.transaction_pooler {
             begin.push_str(&settings.replace("SET ", "SET LOCAL "));
@@ -226,6 +228,7 @@ impl Pool {
             client,
             host,
             task,
+            warnings,
             silent: false,
             prepared: vec![None; self.statements.len()],
             begin,
@@ -306,7 +309,14 @@ impl Transaction {
     /// Makes it durable.
     pub(crate) async fn commit(mut self) -> Outcome<()> {
         let Some(mut connection) = self.connection.take() else { return Err(EngineError::Closed.into()) };
+        let warned = connection.warnings.count();
         match self.pool.answered(connection.host, connection.client.batch_execute("COMMIT")).await {
+            // A commit that was kept from waiting for its standby is one, with a warning.
+            Some(Ok(())) if connection.warnings.count() != warned => {
+                tracing::warn!("a commit was cut short while it waited for the synchronous standby");
+                self.give_back(connection);
+                Err(EngineError::OutcomeUnknown.into())
+            }
             Some(Ok(())) => {
                 self.give_back(connection);
                 Ok(())

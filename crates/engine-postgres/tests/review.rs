@@ -7,7 +7,7 @@ mod kit;
 use std::time::Duration;
 
 use kit::*;
-use onefold_core::{Engine, NewJob, Refusal, State};
+use onefold_core::{DurationMs, Engine, LeaseParams, NewJob, Refusal, State};
 use onefold_engine_postgres::{PostgresConfig, PostgresEngine};
 use tokio_postgres::Client;
 
@@ -16,11 +16,12 @@ fn patient() -> PostgresConfig {
     PostgresConfig { lock_wait: Duration::from_secs(20), ..config() }
 }
 
-/// Waits until a node of this schema waits for a lock.
-async fn until_blocked(config: &PostgresConfig, client: &Client) {
-    let waits = "SELECT 1 FROM pg_stat_activity \
-                 WHERE wait_event_type = 'Lock' AND pid <> pg_backend_pid() AND strpos(query, $1) > 0";
-    while client.query(waits, &[&config.schema]).await.unwrap().is_empty() {
+/// Waits until so many operations of this store wait for locks, each for as long as it may.
+async fn until_blocked(config: &PostgresConfig, client: &Client, operations: i64) {
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0 \
+                 AND clock_timestamp() - query_start > interval '100 milliseconds'";
+    let schema = format!("\"{}\"", config.schema);
+    while client.query_one(waits, &[&schema]).await.unwrap().get::<_, i64>(0) < operations {
         tokio::task::yield_now().await;
     }
 }
@@ -43,11 +44,10 @@ async fn i2_a_job_added_while_its_queue_is_deleted_can_be_leased() {
         let node = std::sync::Arc::clone(&node);
         async move { force_delete(&node, "q").await }
     });
-    until_blocked(&config, &watcher).await;
+    until_blocked(&config, &watcher, 1).await;
     let mut grouped = NewJob::default();
     grouped.spec.group = Some(onefold_core::Group::new("g").unwrap());
-    let later =
-        NewJob { when: onefold_core::When::After(onefold_core::DurationMs::from_ms(1)), ..keyed("later") };
+    let later = NewJob { when: onefold_core::When::After(DurationMs::from_ms(1)), ..keyed("later") };
     let added = add(&node, "q", vec![keyed("new"), grouped, later]).await;
     open.rollback().await.unwrap();
     assert_eq!(deleting.await.unwrap(), 2);
@@ -81,16 +81,12 @@ async fn i2_a_job_that_is_run_again_keeps_its_queue_from_being_deleted() {
         let node = std::sync::Arc::clone(&node);
         async move { node.retry(id, false).await.unwrap().map(|view| view.job.state) }
     });
-    until_blocked(&config, &watcher).await;
+    until_blocked(&config, &watcher, 1).await;
     let deleting = tokio::spawn({
         let node = std::sync::Arc::clone(&node);
         async move { node.delete_queue(queue("q"), false).await.unwrap() }
     });
-    let waits =
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0";
-    while watcher.query_one(waits, &[&config.schema]).await.unwrap().get::<_, i64>(0) < 2 {
-        tokio::task::yield_now().await;
-    }
+    until_blocked(&config, &watcher, 2).await;
     open.rollback().await.unwrap();
     assert_eq!(retrying.await.unwrap(), Ok(State::Available));
     assert_eq!(deleting.await.unwrap(), Err(Refusal::QueueNotEmpty { unfinished: 1 }));
@@ -125,6 +121,63 @@ async fn a_node_opens_beside_an_open_transaction() {
     second.tick().await.unwrap();
     let held = second.get(leased[0].job.id).await.unwrap().unwrap().job;
     assert_eq!(held.state, State::Running, "this one, too");
+}
+
+/// Jobs that somebody completes in an open transaction keep no other lease from being noticed as lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_are_lost_beside_an_open_transaction_that_completes_many() {
+    const HELD: usize = 60;
+    let config = config();
+    let node = node(&config).await;
+    add(&node, "q", vec![NewJob::default(); HELD + 1]).await;
+    let mut idle = other(&config).await;
+    let open = idle.transaction().await.unwrap();
+    let short = || LeaseParams { lease: DurationMs::from_ms(100), ..call("q", 1) };
+    for _ in 0..HELD {
+        let leased = node.lease(short()).await.unwrap().pop().unwrap();
+        let done = format!("SELECT complete('{}', {})", leased.job.id, token_of(&leased));
+        open.query_one(&done, &[]).await.unwrap();
+    }
+    let lost = node.lease(short()).await.unwrap().pop().unwrap().job.id;
+    let noticed = async {
+        while node.get(lost).await.unwrap().unwrap().job.state == State::Running {
+            node.tick().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), noticed).await.unwrap();
+    open.commit().await.unwrap();
+    assert_eq!(node.queue(queue("q")).await.unwrap().unwrap().counts.completed, HELD as u64);
+}
+
+/// However many calls wait for what somebody's open transaction holds, there is a connection left for everybody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_wait_leave_connections_to_others() {
+    let config = PostgresConfig { connections: 4, ..patient() };
+    let node = node(&config).await;
+    let id = add_one(&node, "q", NewJob::default()).await.id;
+    let (mut idle, watcher) = (other(&config).await, other(&config).await);
+    let open = idle.transaction().await.unwrap();
+    open.batch_execute(&format!("SELECT make_queue('new'); SELECT cancel('{id}')")).await.unwrap();
+    let waiting: Vec<_> = (0..16)
+        .map(|number| {
+            let node = std::sync::Arc::clone(&node);
+            tokio::spawn(async move {
+                match number % 2 {
+                    0 => add_one(&node, "new", NewJob::default()).await.id,
+                    _ => node.cancel(id, false).await.unwrap().unwrap().job.id,
+                }
+            })
+        })
+        .collect();
+    until_blocked(&config, &watcher, 1).await;
+    for _ in 0..20 {
+        let added = tokio::time::timeout(Duration::from_secs(5), add_one(&node, "q", NewJob::default()));
+        added.await.unwrap();
+    }
+    open.commit().await.unwrap();
+    for call in waiting {
+        call.await.unwrap();
+    }
 }
 
 /// `pg_dump` reads all tables in one long transaction: nodes open meanwhile, and lease.

@@ -47,6 +47,11 @@ pub(crate) fn config() -> PostgresConfig {
     }
 }
 
+/// Whether the server is of this process alone.
+pub(crate) fn server_is_ours() -> bool {
+    server::is_ours()
+}
+
 pub(crate) fn options() -> Options {
     let clock = Arc::new(ProcessClock(tokio::time::Instant::now()));
     let seed = SCHEMAS.fetch_add(1, Ordering::Relaxed);
