@@ -1,6 +1,6 @@
 //! What is due. Every node may do all of it at any time: rows somebody else is at are passed by.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use onefold_core::{DurationMs, Event, IllegalTransition, QueueSettings, State, Timestamp, limits, rules};
 
@@ -20,6 +20,10 @@ const LOTS: i64 = 4;
 /// How long before their time those rows of the first kind may go of which all jobs ended, and how many a sweep.
 const NEAR: DurationMs = DurationMs::from_ms(20_000);
 const NEAR_SWEPT: i64 = 200;
+
+/// When to look again at what somebody is at, or what is damaged; at jobs that are only kept too long.
+const LOOK_AGAIN: DurationMs = DurationMs::from_ms(1_000);
+const RETIRE_AGAIN: i64 = 60_000;
 
 /// What a part of a tick did, and whether there is more of it.
 #[derive(Debug, Default, Clone, Copy)]
@@ -143,6 +147,7 @@ async fn watched(work: &mut Work) -> Outcome<Done> {
     let running = work.rows(sql::STILL_RUNNING, params![all]).await?;
     let mut left: BTreeSet<i64> = seqs_of(&running)?.into_iter().collect();
     let looked: Vec<i64> = left.iter().copied().take(BATCH as usize).collect();
+    let unlooked: BTreeSet<i64> = left.iter().copied().skip(BATCH as usize).collect();
     work.load_free(looked.clone()).await?;
     work.lock_groups().await?;
     let mut done =
@@ -159,7 +164,10 @@ async fn watched(work: &mut Work) -> Outcome<Done> {
             done.expired += 1;
         }
     }
-    let (mut gone, mut stay) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new(), Lists::default()));
+    let (mut gone, mut stay) =
+        ((Vec::new(), Vec::new()), (Vec::new(), Vec::new(), Vec::new(), Lists::default()));
+    // Those somebody is at are in nobody's way.
+    let later = now.saturating_add(LOOK_AGAIN).as_unix_ms();
     for (check, id, mut seqs) in watches {
         seqs.retain(|seq| left.contains(seq));
         if seqs.is_empty() {
@@ -168,15 +176,16 @@ async fn watched(work: &mut Work) -> Outcome<Done> {
         } else {
             stay.0.push(check);
             stay.1.push(id);
-            stay.2.push(&seqs);
+            stay.2.push(if seqs.iter().any(|seq| unlooked.contains(seq)) { check } else { later });
+            stay.3.push(&seqs);
         }
     }
     if !gone.0.is_empty() {
         work.rows(sql::DELETE_WATCHES, params![gone.0, gone.1]).await?;
     }
     if !stay.0.is_empty() {
-        let (checks, ids, lists) = stay;
-        work.rows(sql::UPDATE_WATCHES, params![checks, ids, lists.from, lists.to, lists.seqs]).await?;
+        let (checks, ids, nexts, lists) = stay;
+        work.rows(sql::UPDATE_WATCHES, params![checks, ids, nexts, lists.from, lists.to, lists.seqs]).await?;
     }
     work.flush().await?;
     Ok(done)
@@ -203,7 +212,7 @@ async fn retired_lots(work: &mut Work) -> Outcome<Done> {
         let keep = duration_code(work.queue(*number)?.settings.retention(State::Completed));
         times.push(now.saturating_sub(keep));
     }
-    let rows = work.rows(sql::RETIRED_LOTS, params![numbers, times, LOTS]).await?;
+    let rows = work.rows(sql::RETIRED_LOTS, params![numbers.clone(), times.clone(), LOTS]).await?;
     let mut lots: Vec<(QueueNumber, i64, i64, Vec<i64>)> = Vec::new();
     for row in &rows {
         lots.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
@@ -217,7 +226,8 @@ async fn retired_lots(work: &mut Work) -> Outcome<Done> {
     let free = work.load_free(all).await?;
     work.lock_groups().await?;
     let (mut purge, mut gone) = (Vec::new(), (Vec::new(), Vec::new(), Vec::new()));
-    let mut stay = (Vec::new(), Vec::new(), Vec::new(), Lists::default());
+    let mut stay = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Lists::default());
+    let up_to: BTreeMap<QueueNumber, i64> = numbers.into_iter().zip(times).collect();
     for (queue, at, id, seqs) in lots {
         let (ours, left): (Vec<i64>, Vec<i64>) =
             seqs.into_iter().filter(|seq| there.contains(seq)).partition(|seq| free.contains(seq));
@@ -233,15 +243,17 @@ async fn retired_lots(work: &mut Work) -> Outcome<Done> {
             stay.0.push(queue);
             stay.1.push(at);
             stay.2.push(id);
-            stay.3.push(&left);
+            stay.3.push(up_to.get(&queue).map_or(at, |up_to| up_to.saturating_add(RETIRE_AGAIN)));
+            stay.4.push(&left);
         }
     }
     if !gone.0.is_empty() {
         work.rows(sql::DELETE_LOTS, params![gone.0, gone.1, gone.2]).await?;
     }
     if !stay.0.is_empty() {
-        let (queues, times, ids, lists) = stay;
-        work.rows(sql::UPDATE_LOTS, params![queues, times, ids, lists.from, lists.to, lists.seqs]).await?;
+        let (queues, times, ids, nexts, lists) = stay;
+        let moved = params![queues, times, ids, nexts, lists.from, lists.to, lists.seqs];
+        work.rows(sql::UPDATE_LOTS, moved).await?;
     }
     let purged = purge.len() as u64;
     work.purge(purge, PURGED_RETENTION).await?;
