@@ -28,6 +28,8 @@ enum What {
     Http(http::Args),
     /// On PostgreSQL, in turn with pg-boss and graphile-worker.
     Postgres(postgres::Args),
+    /// On PostgreSQL, a million waiting jobs beside a transaction that is held open.
+    Xmin(postgres::xmin::Args),
     #[command(hide = true)]
     PostgresNode { plan: String },
     #[command(hide = true)]
@@ -41,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         What::Engine(args) => engine::run(&args),
         What::Http(args) => http::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
         What::Postgres(args) => postgres::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
+        What::Xmin(args) => postgres::xmin::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
         What::PostgresNode { plan } => {
             postgres::run_node(&plan).map_err(|error| error as Box<dyn std::error::Error>)
         }

@@ -308,8 +308,11 @@ fn close(rows: &[Row], allow_missing: bool) -> bool {
         rows.len()
     );
     for row in failures {
-        let command =
-            if row.suite.name.ends_with("-long") || row.suite.name == "bench" { "long" } else { "test" };
+        let command = if row.suite.name.ends_with("-long") || row.suite.name.starts_with("bench") {
+            "long"
+        } else {
+            "test"
+        };
         println!(
             "  {:<14} again: cargo xtask {command} --only {}   log: target/xtask/{0}.log",
             row.suite.name, row.suite.name

@@ -248,6 +248,17 @@ pub(crate) const LONG: &[Suite] = &[
         minutes: 240,
         ..SUITE
     },
+    Suite {
+        name: "bench-postgres",
+        proves: "nothing: it measures, in turn with pg-boss and graphile-worker, and beside a transaction held open",
+        tools: &["postgres", "node", "npm"],
+        steps: &[
+            Step::Cargo(&["run", "--release", "-p", "onefold-bench", "--", "postgres"]),
+            Step::Cargo(&["run", "--release", "-p", "onefold-bench", "--", "xmin"]),
+        ],
+        minutes: 240,
+        ..SUITE
+    },
 ];
 
 /// Packages with a step of their own, which `Step::OtherPackages` therefore leaves out.

@@ -6,6 +6,7 @@ mod floor;
 mod node;
 mod server;
 mod table;
+pub(crate) mod xmin;
 
 use std::path::PathBuf;
 

@@ -8,6 +8,8 @@ SELECT (SELECT count(*) FROM onefold.nodes WHERE seen_at > clock_timestamp() - i
                 SELECT queue, accepted, scheduled + available + running + retrying + completed + dead + cancelled
                     + purged_retention + purged_deleted FROM onefold.count_deltas) counted
             GROUP BY queue HAVING sum(accepted) <> sum(known)) unbalanced),
-       (SELECT count(*) FROM onefold.leases l JOIN onefold.jobs j ON j.ns = l.ns AND j.seq = l.seq
+       (SELECT count(*) FROM (SELECT seq FROM onefold.leases WHERE ns = 0
+                              UNION SELECT unnest(seqs) FROM onefold.watches WHERE ns = 0) l
+            JOIN onefold.jobs j ON j.ns = 0 AND j.seq = l.seq
         WHERE j.token >= (SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM onefold.token_seq)),
        (SELECT count(*) FROM onefold.queues WHERE alive)
