@@ -11,7 +11,7 @@ use onefold_core::{
 };
 use serde_json::{Map, Value, json};
 use thiserror::Error;
-use tokio_postgres::GenericClient;
+pub use tokio_postgres::GenericClient;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 

@@ -198,6 +198,15 @@ impl<Q> JobBuilder<Q> {
     }
 }
 
+#[cfg(feature = "engine-postgres")]
+impl Add {
+    /// Where it is to go, and what goes there.
+    pub(crate) fn into_parts(self) -> Result<(QueueName, onefold_core::NewJob), Invalid> {
+        let Bound { backend, queue } = self.bound_for.clone();
+        Ok((queue?, self.finish(backend.wants())?.job))
+    }
+}
+
 impl IntoFuture for Add {
     type Output = Result<Added, Error>;
     type IntoFuture = BoxFuture<Result<Added, Error>>;

@@ -10,6 +10,8 @@ mod check;
 mod client;
 mod dedup;
 mod error;
+#[cfg(feature = "engine-postgres")]
+mod in_tx;
 mod local_code;
 mod payload;
 mod queue;
@@ -26,6 +28,8 @@ pub use onefold_core::{
     GroupHead, JobError, JobId, JobStatus, OnDead, Outcome, Progress, QueueCounts, QueuePatch, QueueSettings,
     Refusal, State, Timestamp, Waiting,
 };
+#[cfg(feature = "engine-postgres")]
+pub use in_tx::{InTxError, Postgres};
 #[cfg(feature = "engine-postgres")]
 pub use onefold_engine_postgres::{OpenError as PostgresOpenError, PostgresConfig};
 #[cfg(feature = "engine-sqlite")]
