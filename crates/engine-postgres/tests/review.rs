@@ -7,7 +7,7 @@ mod kit;
 use std::time::Duration;
 
 use kit::*;
-use onefold_core::{DurationMs, Engine, LeaseParams, NewJob, Refusal, State};
+use onefold_core::{DurationMs, Engine, JobId, LeaseParams, NewJob, Refusal, State};
 use onefold_engine_postgres::{PostgresConfig, PostgresEngine};
 use tokio_postgres::Client;
 
@@ -16,12 +16,12 @@ fn patient() -> PostgresConfig {
     PostgresConfig { lock_wait: Duration::from_secs(20), ..config() }
 }
 
-/// Waits until so many operations of this store wait for locks, each for as long as it may.
-async fn until_blocked(config: &PostgresConfig, client: &Client, operations: i64) {
+/// Waits until an operation of this store waits for a lock, for as long as it may and not for the moment it first tries.
+async fn until_blocked(config: &PostgresConfig, client: &Client) {
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0 \
-                 AND clock_timestamp() - query_start > interval '100 milliseconds'";
+                 AND clock_timestamp() - query_start > interval '1 second'";
     let schema = format!("\"{}\"", config.schema);
-    while client.query_one(waits, &[&schema]).await.unwrap().get::<_, i64>(0) < operations {
+    while client.query_one(waits, &[&schema]).await.unwrap().get::<_, i64>(0) == 0 {
         tokio::task::yield_now().await;
     }
 }
@@ -44,7 +44,7 @@ async fn i2_a_job_added_while_its_queue_is_deleted_can_be_leased() {
         let node = std::sync::Arc::clone(&node);
         async move { force_delete(&node, "q").await }
     });
-    until_blocked(&config, &watcher, 1).await;
+    until_blocked(&config, &watcher).await;
     let mut grouped = NewJob::default();
     grouped.spec.group = Some(onefold_core::Group::new("g").unwrap());
     let later = NewJob { when: onefold_core::When::After(DurationMs::from_ms(1)), ..keyed("later") };
@@ -73,22 +73,21 @@ async fn i2_a_job_that_is_run_again_keeps_its_queue_from_being_deleted() {
     let config = patient();
     let node = node(&config).await;
     let (mut holder, watcher) = (other(&config).await, other(&config).await);
-    let id = add_one(&node, "q", NewJob::default()).await.id;
-    node.cancel(id, false).await.unwrap().unwrap();
+    let added = add(&node, "q", vec![NewJob::default(), NewJob::default()]).await;
+    let ids: Vec<JobId> = added.into_iter().map(|added| added.unwrap().id).collect();
+    for id in &ids {
+        node.cancel(*id, false).await.unwrap().unwrap();
+    }
     let open = holder.transaction().await.unwrap();
-    open.query("SELECT 1 FROM jobs WHERE ns = 0 FOR UPDATE", &[]).await.unwrap();
-    let retrying = tokio::spawn({
-        let node = std::sync::Arc::clone(&node);
-        async move { node.retry(id, false).await.unwrap().map(|view| view.job.state) }
-    });
-    until_blocked(&config, &watcher, 1).await;
+    open.query("SELECT 1 FROM jobs WHERE ns = 0 ORDER BY seq LIMIT 1 FOR UPDATE", &[]).await.unwrap();
     let deleting = tokio::spawn({
         let node = std::sync::Arc::clone(&node);
         async move { node.delete_queue(queue("q"), false).await.unwrap() }
     });
-    until_blocked(&config, &watcher, 2).await;
+    // It counted, and waits for the first job: the second is not its yet.
+    until_blocked(&config, &watcher).await;
+    assert_eq!(node.retry(ids[1], false).await.unwrap().unwrap().job.state, State::Available);
     open.rollback().await.unwrap();
-    assert_eq!(retrying.await.unwrap(), Ok(State::Available));
     assert_eq!(deleting.await.unwrap(), Err(Refusal::QueueNotEmpty { unfinished: 1 }));
     assert_eq!(lease(&node, "q", 1).await.len(), 1);
 }
@@ -169,7 +168,7 @@ async fn calls_that_wait_leave_connections_to_others() {
             })
         })
         .collect();
-    until_blocked(&config, &watcher, 1).await;
+    until_blocked(&config, &watcher).await;
     for _ in 0..20 {
         let added = tokio::time::timeout(Duration::from_secs(5), add_one(&node, "q", NewJob::default()));
         added.await.unwrap();

@@ -139,9 +139,11 @@ async fn an_exhausted_pool_is_busy() {
     let open = other.transaction().await.unwrap();
     open.batch_execute("SELECT * FROM jobs FOR UPDATE").await.unwrap();
     let blocked = node.cancel(id, false);
-    let waits =
-        "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid' AND pid <> pg_backend_pid()";
-    while open.query(waits, &[]).await.unwrap().is_empty() {
+    // For as long as it may, and not for the moment it first tries.
+    let waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0 \
+                 AND clock_timestamp() - query_start > interval '1 second'";
+    let schema = format!("\"{}\"", config.schema);
+    while open.query(waits, &[&schema]).await.unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
     assert_eq!(node.queues().await, Err(EngineError::Busy));
