@@ -254,13 +254,17 @@ async fn every_operation_in_every_state() {
             match state {
                 State::Scheduled | State::Available | State::Running => {}
                 State::Retrying => {
-                    drop(user_tx::fail(&client, schema, id, token, &error, true, None).await.unwrap())
+                    user_tx::fail(&client, schema, id, token, &error, true, None).await.unwrap();
                 }
-                State::Completed => drop(user_tx::complete(&client, schema, id, token, None).await.unwrap()),
+                State::Completed => {
+                    user_tx::complete(&client, schema, id, token, None).await.unwrap();
+                }
                 State::Dead => {
-                    drop(user_tx::fail(&client, schema, id, token, &error, false, None).await.unwrap())
+                    user_tx::fail(&client, schema, id, token, &error, false, None).await.unwrap();
                 }
-                State::Cancelled => drop(user_tx::cancel(&client, schema, id, true).await.unwrap()),
+                State::Cancelled => {
+                    user_tx::cancel(&client, schema, id, true).await.unwrap();
+                }
             }
             let before = node.get(id).await.unwrap().unwrap();
             assert_eq!(before.job.state, *state);

@@ -1,6 +1,11 @@
 //! The user's rows and the job together or not at all, whatever happens to transactions, connections and processes.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test a broken expectation is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test a broken expectation is a failed test"
+)]
 
 mod kit;
 

@@ -23,13 +23,13 @@ pub use add::{Add, AddMany, Bound, BoxFuture, JobBuilder, NewJob};
 pub use client::{Edit, List, Onefold};
 pub use dedup::Dedup;
 pub use error::{Error, ErrorCode, Invalid};
+#[cfg(feature = "engine-postgres")]
+pub use in_tx::{InTxError, Postgres};
 pub use onefold_core::{
     Added, Backoff, DeadReason, DurationMs, EngineError, Evidence, EvidenceKind, FencingToken, FreeOn,
     GroupHead, JobError, JobId, JobStatus, OnDead, Outcome, Progress, QueueCounts, QueuePatch, QueueSettings,
     Refusal, State, Timestamp, Waiting,
 };
-#[cfg(feature = "engine-postgres")]
-pub use in_tx::{InTxError, Postgres};
 #[cfg(feature = "engine-postgres")]
 pub use onefold_engine_postgres::{OpenError as PostgresOpenError, PostgresConfig};
 #[cfg(feature = "engine-sqlite")]

@@ -55,7 +55,7 @@ pub(crate) struct DemoArgs {
 /// A process of the demo.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Child {
-    Server(ServeArgs),
+    Server(Box<ServeArgs>),
     Receiver,
     Producer(producer::ProducerArgs),
     Worker(worker::WorkerArgs),
@@ -118,7 +118,9 @@ fn server_at(url: ServerUrl) -> Result<Client, Failure> {
 pub(crate) fn child(child: Child, config: &Config) -> Result<(), Failure> {
     crew::end_with_the_demo();
     match child {
-        Child::Server(args) => serve::run(config.serve(args).map_err(Failure::usage)?, Output { json: true }),
+        Child::Server(args) => {
+            serve::run(config.serve(*args).map_err(Failure::usage)?, Output { json: true })
+        }
         Child::Receiver => crate::block_on(receiver::run()),
         Child::Producer(args) => crate::block_on(producer::run(args)),
         Child::Worker(args) => crate::block_on(worker::run(args)),

@@ -38,7 +38,9 @@ pub(crate) async fn backup(State(app): State<AppState>, _: NoQuery, body: JsonBo
     body.read::<wire::Empty>()?;
     if !app.engine().capabilities().backup {
         let why = match app.engine().capabilities().multi_process {
-            true => "this store is backed up as its database is: by pg_dump, or pg_basebackup with archived WAL",
+            true => {
+                "this store is backed up as its database is: by pg_dump, or pg_basebackup with archived WAL"
+            }
             false => "this store has no file to copy",
         };
         return Err(Failure::new(ErrorCode::NotSupported, why));

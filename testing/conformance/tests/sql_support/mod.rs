@@ -197,7 +197,7 @@ fn refused(error: UserTxError) -> Refusal {
 
 /// What a user's transaction does.
 enum Call {
-    Add(QueueName, NewJob),
+    Add(QueueName, Box<NewJob>),
     End(JobId, FencingToken, End),
     Cancel(JobId, bool),
 }
@@ -280,7 +280,7 @@ impl SqlEngine {
     }
 
     async fn add_all(&self, params: AddParams) -> EngineResult<Vec<ItemResult<Added>>> {
-        let call = |job: &NewJob| Call::Add(params.queue.clone(), job.clone());
+        let call = |job: &NewJob| Call::Add(params.queue.clone(), Box::new(job.clone()));
         let calls: Vec<Call> = params.jobs.iter().map(call).collect();
         match self.transaction(&calls).await {
             Ok(done) => {
