@@ -7,8 +7,12 @@ mod support;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use onefold::{DurationMs, Job, Onefold, PostgresConfig, PostgresOpenError, State, Timestamp, Worker};
+use onefold::{
+    DurationMs, FencingToken, InTxError, Job, Onefold, Postgres, PostgresConfig, PostgresOpenError, Refusal,
+    State, Timestamp, Worker,
+};
 use onefold_core::Clock;
+use onefold_engine_postgres::user_tx::UserTxError;
 use onefold_engine_postgres::{Options, PostgresEngine, migrate};
 use onefold_runtime::{SystemClock, SystemEntropy};
 use onefold_test_postgres::{DATABASE, Server, THROW_AWAY, USER};
@@ -114,4 +118,65 @@ async fn a_schema_of_another_version_is_refused() {
     SERVER.psql("CREATE TABLE elsewhere.jobs ()");
     let refused = Onefold::postgres_with(schema("elsewhere")).await.map(drop);
     assert!(matches!(refused, Err(PostgresOpenError::Foreign { .. })), "{refused:?}");
+}
+
+/// Outbox: a job added in a transaction is there with its commit and not without; its completion goes with the handler's
+/// rows, and the handler's own completion is the same again.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_added_and_completed_with_the_users_rows() {
+    let store = Postgres::open(schema("in tx")).await.unwrap();
+    let config: tokio_postgres::Config = url().parse().unwrap();
+    let connect = || async {
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let mut client = connect().await;
+    client.batch_execute("CREATE TABLE IF NOT EXISTS receipts (job text, amount bigint)").await.unwrap();
+    for commits in [false, true] {
+        let tx = client.transaction().await.unwrap();
+        let added = store.add_in(&tx, store.queue::<u64>("paid").add(7).key("k")).await.unwrap();
+        assert!(!added.duplicate);
+        if commits {
+            tx.commit().await.unwrap()
+        } else {
+            tx.rollback().await.unwrap()
+        }
+        assert_eq!(store.get(added.id).await.unwrap().is_some(), commits);
+    }
+    store.committed();
+    let mistake = store.add_in(&client, store.queue::<u64>("no such name").add(7)).await.unwrap_err();
+    assert!(matches!(mistake, InTxError::Invalid(_)), "{mistake:?}");
+    let other = store.add_in(&client, store.queue::<u64>("paid").add(8).key("k")).await.unwrap_err();
+    assert!(matches!(other, InTxError::Failed(UserTxError::Refused(Refusal::KeyReused { .. }))), "{other:?}");
+
+    let (handle, id) = (store.clone(), store.list().await.unwrap().jobs[0].id);
+    let workers = Arc::new(tokio::sync::Mutex::new(connect().await));
+    let worker = Worker::new(&store).queue("paid").handle(move |job: Job<u64>, ctx| {
+        let (store, client) = (handle.clone(), Arc::clone(&workers));
+        async move {
+            let mut client = client.lock().await;
+            let tx = client.transaction().await?;
+            let amount = job.payload.cast_signed();
+            tx.execute("INSERT INTO receipts VALUES ($1, $2)", &[&job.id.to_string(), &amount]).await?;
+            let stale = FencingToken::new(ctx.fencing_token().get() - 1).unwrap();
+            let savepoint = tx.batch_execute("SAVEPOINT s").await;
+            let refused = store.complete_in(&tx, job.id, stale, &"done").await.unwrap_err();
+            assert!(matches!(refused, InTxError::Failed(UserTxError::Refused(Refusal::LeaseLost { .. }))));
+            savepoint?;
+            tx.batch_execute("ROLLBACK TO s").await?;
+            store.complete_in(&tx, job.id, ctx.fencing_token(), &"done").await?;
+            tx.commit().await?;
+            store.committed();
+            Ok("done")
+        }
+    });
+    let running = Running::start(worker);
+    assert_eq!(store.result::<String>(id, SECOND * 30).await, Ok(Some("done".to_owned())));
+    running.stop().await;
+    let view = store.get(id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.attempts.len()), (State::Completed, 1));
+    let rows = client.query("SELECT job FROM receipts", &[]).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].get::<_, &str>(0), id.to_string());
 }
