@@ -31,9 +31,14 @@ const WALKS: &[&str] = &[
     "store/server",
     "store/server_known",
     "store/nodes_forgotten",
+    "tick/next_due",
     "tick/old_events",
     "tick/old_groups",
 ];
+
+/// Statements that find queues: those are few, and while there are none either of their two keys is taken.
+const OF_QUEUES: &[&str] =
+    &["jobs/load", "queues/lock", "queues/of_jobs", "queues/of_names", "queues/of_numbers", "queues/set"];
 
 /// ADR 0014, on tables nothing is known about: nothing is read from end to end, and no row is looked for among all
 /// those of its namespace.
@@ -69,7 +74,8 @@ async fn no_plan_depends_on_statistics() {
                 let whole = line.contains("Seq Scan on")
                     && !line.contains("Seq Scan on pg_")
                     && !line.contains("_seq");
-                if whole || line == "Index Cond: (ns = 0)" {
+                let is_of_queues = state == "empty" && OF_QUEUES.contains(file);
+                if whole || line == "Index Cond: (ns = 0)" && !is_of_queues {
                     bad.push(format!("{file}, {state} tables: {line}"));
                 }
             }

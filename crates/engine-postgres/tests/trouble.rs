@@ -243,7 +243,9 @@ async fn one_damaged_job_stops_no_batch() {
     let other = other(&config).await;
     for added in [&now, &later, &running] {
         let seq = added[0].as_ref().unwrap().id.seq().get().cast_signed();
-        other.execute("UPDATE specs SET payload_form = 99 WHERE seq = $1", &[&seq]).await.unwrap();
+        // What was asked for, and where the job stands.
+        let damage = if added[0] == now[0] { "jobs SET reason" } else { "specs SET payload_form" };
+        other.execute(&format!("UPDATE {damage} = 99 WHERE seq = $1"), &[&seq]).await.unwrap();
     }
     let damaged = now[0].as_ref().unwrap().id;
     assert!(matches!(node.get(damaged).await, Err(EngineError::Corrupt(_))));

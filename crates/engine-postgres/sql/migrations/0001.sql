@@ -1,7 +1,7 @@
 -- The store. `ns` (0) is first in every key, so that namespaces can come without a new layout.
 -- Times are unix milliseconds; states, reasons, outcomes and kinds are numbers: `docs/internals/engine-postgres.md`.
 -- Indexes beside a key do without `ns`: two that begin alike cost the same in a table that was empty when it was last
--- looked at, and the planner would take either for a row's key.
+-- looked at, and the planner would take either for a row's key. Sweeps that go by them go through all namespaces.
 
 -- One row: what outlives everything. Who leases holds it in ROW SHARE mode, who raises the token sequence in
 -- EXCLUSIVE mode: so the sequence never goes back under a lease, and who only reads is in nobody's way.
@@ -26,7 +26,8 @@ CREATE TABLE onefold.queues (
     UNIQUE (ns, name)
 );
 
--- Where a job stands, with its latest attempt. No index but the key: updates stay within their page (HOT).
+-- Where a job stands, with its latest attempt. No index but the key, and room in each page for what its jobs become: so
+-- updates stay there (HOT), and the table is no larger in the end.
 CREATE TABLE onefold.jobs (
     ns smallint NOT NULL DEFAULT 0,
     seq bigint NOT NULL,
@@ -66,7 +67,7 @@ CREATE TABLE onefold.jobs (
     -- retention of its own, and a key, if any, that stays.
     plain boolean NOT NULL DEFAULT false,
     PRIMARY KEY (ns, seq)
-) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0.05);
 
 -- What was asked for. Written once, changed only by replace and edit before the first start.
 CREATE TABLE onefold.specs (
