@@ -217,7 +217,9 @@ pub enum Refusal {
     #[error("an open transaction is using the key, and did not end while we waited; try again once it has")]
     KeyInProgress,
     /// Somebody's open transaction holds the job.
-    #[error("an open transaction is changing the job, and did not end while we waited; try again once it has")]
+    #[error(
+        "an open transaction is changing the job, and did not end while we waited; try again once it has"
+    )]
     JobInProgress,
     /// Another item of an atomic batch was refused.
     #[error("not added because item {item} of the atomic request was refused")]
