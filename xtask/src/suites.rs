@@ -118,6 +118,7 @@ pub(crate) const SUITES: &[Suite] = &[
             Step::Package { name: "onefold-engine-postgres", except: &[] },
             Step::Test { package: "onefold", test: "postgres" },
         ],
+        minutes: 60,
         ..SUITE
     },
     Suite {
