@@ -253,6 +253,38 @@ async fn the_users_row_and_the_job_together_or_not_at_all() {
     assert_eq!(handed_out.len(), with_order.len(), "all of them, and nothing else, is handed out");
 }
 
+/// I7: who does not know that a transaction was committed runs it again. Its rows are there once, and it is told so; the
+/// first answer is for those who ask for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_a_transaction_that_was_committed_is_not_done_again() {
+    let config = config();
+    let node = node(&config).await;
+    let mut client = other(&config).await;
+    client.batch_execute("CREATE TABLE parcels (job text)").await.unwrap();
+    add_one(&node, "q", keyed("k")).await;
+    let leased = lease(&node, "q", 1).await.pop().unwrap();
+    let (id, token) = (leased.job.id, leased.attempt().unwrap().token);
+    for is_first in [true, false] {
+        let tx = client.transaction().await.unwrap();
+        tx.execute("INSERT INTO parcels VALUES ($1)", &[&id.to_string()]).await.unwrap();
+        match user_tx::complete(&tx, &config.schema, id, token, None).await {
+            Ok(state) => {
+                assert_eq!((state, is_first), (State::Completed, true));
+                tx.commit().await.unwrap();
+            }
+            Err(UserTxError::Refused(Refusal::LeaseLost { state })) => {
+                assert_eq!((state, is_first), (State::Completed, false));
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    let parcels: i64 = client.query_one("SELECT count(*) FROM parcels", &[]).await.unwrap().get(0);
+    assert_eq!(parcels, 1);
+    client.batch_execute("SET onefold.repeated_end = 'first_answer'").await.unwrap();
+    let first = user_tx::complete(&client, &config.schema, id, token, None).await.unwrap();
+    assert_eq!(first, State::Completed);
+}
+
 /// I5, I7: three nodes hold a job one after the other; all three holders write their row and complete it in one
 /// transaction, in whatever order: there is one row, and the others were told by our SQLSTATE.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

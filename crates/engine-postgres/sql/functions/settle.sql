@@ -104,6 +104,13 @@ BEGIN
     at_ms := onefold.now_ms();
     IF was.state IS DISTINCT FROM 2 OR was.token <> holder THEN
         state := onefold.first_answer(id, holder, was, content, at_ms);
+        -- Its transaction was committed, with the caller's rows: a caller that does not know so must not write them again. Who
+        -- has no rows of its own may ask for the first answer, as the HTTP API gives it. (In two parts: no table's name.)
+        IF current_setting(concat('onefold', '.repeated_end'), true) IS DISTINCT FROM 'first_answer' THEN
+            PERFORM onefold.refuse('lease-lost',
+                format('token %s has ended its attempt of %s already, in a transaction that was committed', holder, id),
+                jsonb_build_object('id', id, 'state', onefold.state_word(state)));
+        END IF;
         RETURN jsonb_build_object('ok', true, 'state', onefold.state_word(state));
     END IF;
     SELECT * INTO STRICT spec FROM onefold.specs s WHERE s.ns = 0 AND s.seq = was.seq;

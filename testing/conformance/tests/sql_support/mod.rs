@@ -258,7 +258,8 @@ impl SqlEngine {
         let roll = self.world.dice.next_u64().to_string();
         'again: loop {
             let tx = user.transaction().await.unwrap();
-            let set = "SELECT set_config('of_test.now', $1, true), set_config('of_test.roll', $2, true)";
+            let set = "SELECT set_config('of_test.now', $1, true), set_config('of_test.roll', $2, true), \
+                       set_config('onefold.repeated_end', 'first_answer', true)";
             tx.execute(set, &[&now, &roll]).await.unwrap();
             let mut done = Vec::new();
             for call in calls {
