@@ -102,7 +102,7 @@ enum Readiness {
     Later,
 }
 
-/// See the [module](self).
+/// See the module.
 pub struct Lanes<K, T> {
     limits: LaneLimits,
     per_lane: u32,
