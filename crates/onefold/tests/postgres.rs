@@ -132,7 +132,7 @@ async fn jobs_are_added_and_completed_with_the_users_rows() {
         client
     };
     let mut client = connect().await;
-    client.batch_execute("CREATE TABLE IF NOT EXISTS receipts (job text, amount bigint)").await.unwrap();
+    client.batch_execute("CREATE TABLE public.charges (job text, amount bigint)").await.unwrap();
     for commits in [false, true] {
         let tx = client.transaction().await.unwrap();
         let added = store.add_in(&tx, store.queue::<u64>("paid").add(7).key("k")).await.unwrap();
@@ -158,7 +158,7 @@ async fn jobs_are_added_and_completed_with_the_users_rows() {
             let mut client = client.lock().await;
             let tx = client.transaction().await?;
             let amount = job.payload.cast_signed();
-            tx.execute("INSERT INTO receipts VALUES ($1, $2)", &[&job.id.to_string(), &amount]).await?;
+            tx.execute("INSERT INTO public.charges VALUES ($1, $2)", &[&job.id.to_string(), &amount]).await?;
             let stale = FencingToken::new(ctx.fencing_token().get() - 1).unwrap();
             let savepoint = tx.batch_execute("SAVEPOINT s").await;
             let refused = store.complete_in(&tx, job.id, stale, &"done").await.unwrap_err();
@@ -172,13 +172,11 @@ async fn jobs_are_added_and_completed_with_the_users_rows() {
         }
     });
     let running = Running::start(worker);
-    while store.get(id).await.unwrap().unwrap().state != State::Completed {
-        let _ = store.result::<String>(id, SECOND).await;
-    }
+    assert_eq!(store.result::<String>(id, SECOND * 30).await.unwrap(), Some("done".to_owned()));
     running.stop().await;
     let view = store.get(id).await.unwrap().unwrap();
     assert_eq!((view.state, view.attempts.len()), (State::Completed, 1));
-    let rows = client.query("SELECT job FROM receipts", &[]).await.unwrap();
+    let rows = client.query("SELECT job FROM public.charges", &[]).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].get::<_, &str>(0), id.to_string());
 }
