@@ -68,6 +68,7 @@ statements! {
     DROP_KEYS = "keys/drop",
     CLAIM = "lease/claim",
     CLAIM_SEGMENTS = "lease/claim_segments",
+    AWAIT_SEGMENT = "lease/await_segment",
     INSERT_SEGMENTS = "lease/insert_segments",
     UPDATE_SEGMENTS = "lease/update_segments",
     DELETE_SEGMENTS = "lease/delete_segments",

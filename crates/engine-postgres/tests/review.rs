@@ -194,3 +194,21 @@ async fn a_node_opens_while_the_database_is_dumped() {
     assert_eq!(lease(&first, "q", 1).await.len() + lease(&second, "q", 1).await.len(), 2);
     open.rollback().await.unwrap();
 }
+
+/// Contract: an empty answer means that there was nothing. Who finds the line being claimed from waits for what is left
+/// of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_waits_for_what_another_leaves_in_line() {
+    let config = patient();
+    let nodes = [node(&config).await, node(&config).await];
+    add(&nodes[0], "q", vec![NewJob::default(); 20]).await;
+    let (mut other, watcher) = (other(&config).await, other(&config).await);
+    let claiming = other.transaction().await.unwrap();
+    claiming.batch_execute("SELECT * FROM segments FOR UPDATE").await.unwrap();
+    let calls = nodes.each_ref().map(|node| node.lease(call("q", 3)));
+    until_blocked(&config, &watcher).await;
+    claiming.rollback().await.unwrap();
+    for call in calls {
+        assert_eq!(call.await.unwrap().len(), 3);
+    }
+}

@@ -24,7 +24,9 @@ pub use ops::Op;
 use crate::{Harness, block_on};
 
 /// Cases unless `ONEFOLD_CASES` says otherwise: some twenty seconds with fsync.
-const CASES: u64 = 40;
+pub const CASES: u64 = 40;
+/// The same of an engine that asks a server with every operation.
+pub const CASES_OF_A_SERVER: u64 = 12;
 /// Cases under `ONEFOLD_LONG=1`.
 const CASES_LONG: u64 = 2_000;
 /// How long a case may take in real time.
@@ -34,18 +36,19 @@ const OPS: usize = 200;
 
 /// Drives cases through an engine and the reference engine, as many as the environment says:
 /// `ONEFOLD_SEED` the first seed (1), `ONEFOLD_CASES` how many, `ONEFOLD_LONG=1` for a long run.
-/// `test` is the name of the calling test, for the command that repeats a failure.
+/// `test` is the name of the calling test, for the command that repeats a failure, `cases` how many unless the environment
+/// says so.
 ///
 /// # Panics
 /// If the engines differ or an invariant is broken: with the seed, the shortest list of operations
 /// found that shows it, and the command to run it again.
-pub fn check<H: Harness>(test: &str) {
+pub fn check<H: Harness>(test: &str, cases: u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("ONEFOLD_SEED");
     let default = match (first, number("ONEFOLD_LONG")) {
         (Some(_), _) => 1,
         (None, Some(1)) => CASES_LONG,
-        (None, _) => CASES,
+        (None, _) => cases,
     };
     let first = first.unwrap_or(1);
     for seed in first..first.saturating_add(number("ONEFOLD_CASES").unwrap_or(default)) {

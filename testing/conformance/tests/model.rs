@@ -8,10 +8,10 @@ use onefold_conformance::{ReferenceHarness, model};
 /// own invariants hold.
 #[test]
 fn reference() {
-    model::check::<ReferenceHarness>("reference");
+    model::check::<ReferenceHarness>("reference", model::CASES);
 }
 
 #[test]
 fn sqlite() {
-    model::check::<support::SqliteHarness>("sqlite");
+    model::check::<support::SqliteHarness>("sqlite", model::CASES);
 }

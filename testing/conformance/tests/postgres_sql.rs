@@ -11,5 +11,5 @@ onefold_conformance::conformance_tests!(postgres_sql, crate::sql_support::SqlHar
 /// every count and every event.
 #[test]
 fn model_postgres_sql() {
-    model::check::<SqlHarness>("model_postgres_sql");
+    model::check::<SqlHarness>("model_postgres_sql", model::CASES_OF_A_SERVER);
 }

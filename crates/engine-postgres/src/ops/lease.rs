@@ -298,6 +298,9 @@ async fn next_of(
     for _ in 0..LOOKS {
         let Some(seq) = line.found.pop_front() else {
             if line.is_over() {
+                if claim.taken.is_empty() && line.wait_for_others(work, queue).await? {
+                    continue;
+                }
                 return Ok(None);
             }
             if line.has_ended() {

@@ -29,6 +29,8 @@ pub(super) struct Line {
     segments_ended: bool,
     /// Both were looked into from their start, and not from a floor.
     whole: bool,
+    /// No segment is in the hands of others.
+    waited: bool,
     segments: Vec<Segment>,
     /// Entries of segments that stand for nobody.
     stale: BTreeSet<i64>,
@@ -56,6 +58,7 @@ impl Line {
             rows_ended: false,
             segments_ended: false,
             whole: from == START && segments_from == START,
+            waited: false,
             segments: Vec::new(),
             stale: BTreeSet::new(),
             found: VecDeque::new(),
@@ -83,7 +86,23 @@ impl Line {
         (self.rows_ended, self.segments_ended) = (false, false);
     }
 
-    /// The same, at those that were found, too: somebody may stand before them now.
+    /// Waits for a segment that others are claiming from, who may leave the rest of it: whether there is one. Only for
+    /// whoever would go away empty-handed, and holds no segment that those others might wait for.
+    pub(super) async fn wait_for_others(&mut self, work: &mut Work, queue: QueueNumber) -> Outcome<bool> {
+        if self.waited {
+            return Ok(false);
+        }
+        let known: Vec<i64> = self.segments.iter().map(|segment| segment.first).collect();
+        let rows = work.rows(sql::AWAIT_SEGMENT, params![queue, known]).await?;
+        self.waited = rows.is_empty();
+        for row in &rows {
+            let (priority, first) = (row.try_get(0)?, row.try_get(1)?);
+            self.segments.push(Segment { priority, first, seqs: row.try_get(2)?, looked: 0 });
+        }
+        Ok(!rows.is_empty())
+    }
+
+    /// Looks again at those that were found, too: somebody may stand before them now.
     pub(super) fn begin_again(&mut self) {
         self.look_at_all();
         self.found.clear();
