@@ -6,6 +6,7 @@ mod kit;
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use kit::*;
 use onefold_core::{AddParams, DurationMs, Engine, EngineError, LeaseParams, NewJob, Refusal, When};
 use onefold_engine_postgres::{Migrated, OpenError, PostgresConfig, SCHEMA_VERSION, migrate};
@@ -122,6 +123,40 @@ async fn i1_a_commit_without_an_answer_is_of_unknown_outcome() {
     other.batch_execute("DROP TRIGGER stall ON jobs").await.unwrap();
     assert!(!add_one(&node, "q", keyed("k")).await.duplicate, "it had not happened");
     assert!(add_one(&node, "q", keyed("k")).await.duplicate);
+}
+
+/// Bad input: when all connections are lent, callers are told to try again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exhausted_pool_is_busy() {
+    let config = PostgresConfig {
+        connections: 1,
+        lend_within: Duration::from_millis(50),
+        lock_wait: Duration::from_secs(60),
+        ..config()
+    };
+    let node = node(&config).await;
+    let id = add_one(&node, "q", keyed("k")).await.id;
+    let mut holder = other(&config).await;
+    let open = holder.transaction().await.unwrap();
+    open.batch_execute("SELECT * FROM jobs FOR UPDATE").await.unwrap();
+    let mut blocked = node.cancel(id, false);
+    // For as long as it may, and not for the moment it first tries. Seen from outside: in a transaction what
+    // pg_stat_activity shows stays as it was when first looked at.
+    let outside = other(&config).await;
+    let waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0 \
+                 AND clock_timestamp() - query_start > interval '1 second'";
+    let schema = format!("\"{}\"", config.schema);
+    while outside.query(waits, &[&schema]).await.unwrap().is_empty() {
+        // Between its first try and the long one the only connection may have been somebody else's.
+        if let Some(outcome) = (&mut blocked).now_or_never() {
+            assert_eq!(outcome, Err(EngineError::Busy));
+            blocked = node.cancel(id, false);
+        }
+    }
+    assert_eq!(node.queues().await, Err(EngineError::Busy));
+    open.rollback().await.unwrap();
+    assert!(blocked.await.unwrap().is_ok());
+    assert!(node.queues().await.is_ok());
 }
 
 /// Schema: made once however many programs ask at once; a newer one is refused by both doors.

@@ -2,9 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use onefold_core::JobId;
+use onefold_core::{JobId, Timestamp};
 
-use super::report::{Leased, Outcome, Settled};
+use super::report::{Added, Leased, Outcome, Settled};
+
+/// Nobody is struck over a job that runs for the third time: a job that took one worker after the other with it would rightly
+/// end as a crash loop, and some leases are lost to servers that are killed.
+const STRUCK_BEFORE_ATTEMPT: u32 = 3;
 
 /// Everything that was reported.
 #[derive(Debug, Default)]
@@ -51,6 +55,17 @@ pub(super) struct Books {
 pub(super) struct OrderTold {
     pub(super) id: JobId,
     new: bool,
+    /// It was accepted between these two.
+    sent: Timestamp,
+    answered: Timestamp,
+}
+
+impl OrderTold {
+    /// Whether it was accepted before the other one was even sent. Of two that were accepted at the same time no order is
+    /// promised.
+    pub(super) fn is_before(&self, other: &OrderTold) -> bool {
+        self.answered < other.sent
+    }
 }
 
 /// What was told of a job.
@@ -74,15 +89,17 @@ struct Held {
 }
 
 impl Books {
-    pub(super) fn added(&mut self, order: u32, id: JobId, duplicate: bool, again: bool) {
+    pub(super) fn added(&mut self, added: &Added) {
+        let Added { order, id, duplicate, again, sent, answered } = *added;
         self.adds += 1;
         self.adds_again += u64::from(again);
         self.repeats += u64::from(duplicate);
         self.jobs.entry(id).or_default();
-        let told = self.orders.entry(order).or_insert(OrderTold { id, new: false });
+        let told = self.orders.entry(order).or_insert(OrderTold { id, new: false, sent, answered });
         // The answer to a repeat may be heard before that to the first.
         self.two_jobs += u64::from(told.id != id || (told.new && !duplicate));
         told.new |= !duplicate;
+        (told.sent, told.answered) = (told.sent.min(sent), told.answered.min(answered));
     }
 
     pub(super) fn leased(&mut self, worker: u32, leases: Vec<Leased>) {
@@ -109,6 +126,12 @@ impl Books {
     /// The tokens of this worker that are still to be charged.
     pub(super) fn uncharged(&self, worker: u32) -> usize {
         self.held.get(&worker).map_or(0, |held| held.iter().filter(|held| !held.charged).count())
+    }
+
+    /// Whether this worker holds a job that took others with it often enough.
+    pub(super) fn suffered_enough(&self, worker: u32) -> bool {
+        let mut held = self.held.get(&worker).into_iter().flatten();
+        held.any(|held| held.attempt >= STRUCK_BEFORE_ATTEMPT)
     }
 
     /// The jobs this worker holds.
@@ -178,15 +201,20 @@ mod tests {
         Leased { id: id(job), attempt, token, retry_until: Some("2026-11-28T00:00:00Z".to_owned()) }
     }
 
+    fn add(order: u32, job: u64, duplicate: bool) -> Added {
+        let (sent, answered) = (Timestamp::EPOCH, Timestamp::EPOCH);
+        Added { order, id: id(job), duplicate, again: false, sent, answered }
+    }
+
     #[test]
     fn an_order_with_two_jobs_is_noticed() {
         let mut books = Books::default();
-        books.added(1, id(1), true, false);
-        books.added(1, id(1), false, false);
+        books.added(&add(1, 1, true));
+        books.added(&add(1, 1, false));
         assert_eq!((books.repeats, books.two_jobs), (1, 0), "answers may be heard in any order");
-        books.added(1, id(2), true, false);
+        books.added(&add(1, 2, true));
         assert_eq!(books.two_jobs, 1);
-        books.added(1, id(1), false, false);
+        books.added(&add(1, 1, false));
         assert_eq!(books.two_jobs, 2, "new a second time");
     }
 
@@ -213,6 +241,36 @@ mod tests {
         books.killed(1);
         assert_eq!(books.killed_after_charging, HashMap::from([(id(2), (1, 1))]));
         assert_eq!(books.held(1).len(), 0);
+    }
+
+    /// Who was accepted when is known from the first answer and the first sending, whoever had them.
+    #[test]
+    fn acceptance_is_between_the_first_sending_and_the_first_answer() {
+        let at = |ms| Timestamp::from_unix_ms(ms).unwrap();
+        let mut books = Books::default();
+        let mut tell = |order: u32, sent, answered| {
+            books.added(&Added { sent: at(sent), answered: at(answered), ..add(order, order.into(), true) });
+        };
+        tell(1, 30, 40);
+        tell(1, 10, 50);
+        tell(2, 40, 60);
+        tell(3, 41, 60);
+        assert!(books.orders[&1].is_before(&books.orders[&3]));
+        assert!(!books.orders[&1].is_before(&books.orders[&2]), "perhaps at the same time");
+        assert!(!books.orders[&3].is_before(&books.orders[&1]));
+    }
+
+    /// Else a few jobs would be struck again and again when kills are late, until they are rightly given up as a crash loop.
+    #[test]
+    fn a_job_that_took_two_workers_with_it_takes_no_third() {
+        let mut books = Books::default();
+        books.leased(1, vec![lease(1, 2, 10)]);
+        assert!(!books.suffered_enough(1));
+        books.leased(1, vec![lease(2, 3, 11), lease(3, 1, 12)]);
+        assert!(books.suffered_enough(1));
+        let acked = Settled { id: id(2), token: 11, outcome: Outcome::Completed };
+        books.settled(1, &[acked], false);
+        assert!(!books.suffered_enough(1), "it holds it no more");
     }
 
     #[test]

@@ -186,9 +186,7 @@ impl Director {
                 return Err(self.crew.explain("a producer ended before it had sent everything"));
             }
             None => {}
-            Some(Report::Added { order, id, duplicate, again }) => {
-                self.books.added(order, id, duplicate, again)
-            }
+            Some(Report::Added(added)) => self.books.added(&added),
             Some(Report::Sent) => drop(self.producers.remove(&pid)),
             Some(Report::Leased(leases)) => {
                 self.taken_over(pid, leases.iter().map(|lease| lease.id))?;
@@ -223,7 +221,7 @@ impl Director {
         // What was said some time ago does not tell what the worker is doing now.
         let is_news = self.heard.is_empty();
         let is_paused = self.paused.as_ref().is_some_and(|paused| paused.pid == pid);
-        if !is_news || is_paused || !self.workers.contains_key(&pid) {
+        if !is_news || is_paused || !self.workers.contains_key(&pid) || self.books.suffered_enough(pid) {
             return Ok(());
         }
         if self.plan.worker_kills.is_due(self.books.charges) {

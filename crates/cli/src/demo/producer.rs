@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use onefold_core::JobId;
+use onefold_core::{Clock, JobId, Timestamp};
+use onefold_runtime::SystemClock;
 use onefold_wire::{AddOutcome, Added, AddedMany, ErrorCode, NewJob};
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
 use super::orders::{Order, QUEUE, shuffled};
-use super::report::Report;
+use super::report::{self, Report};
 use super::server_at;
 use crate::client::{Answer, CallError, Client};
 use crate::config::ServerUrl;
@@ -69,8 +70,9 @@ pub(super) async fn run(args: ProducerArgs) -> Result<(), Failure> {
 async fn send_one(client: &Client, number: u32, total: u32) -> Result<(), Failure> {
     let order = Order::number(number);
     let payload = order.payload()?;
+    let sent = SystemClock::new().now();
     let (answer, again) = post_until_answered(client, &path(), &order.job(&payload, total)).await?;
-    note(number, &answer.read::<Added<'_>>()?, again)
+    note(number, &answer.read::<Added<'_>>()?, again, sent)
 }
 
 async fn send_array(client: &Client, numbers: &[u32], total: u32) -> Result<(), Failure> {
@@ -78,6 +80,7 @@ async fn send_array(client: &Client, numbers: &[u32], total: u32) -> Result<(), 
     let payloads = orders.iter().map(Order::payload).collect::<Result<Vec<_>, _>>()?;
     let jobs: Vec<NewJob<'_>> =
         orders.iter().zip(&payloads).map(|(order, payload)| order.job(payload, total)).collect();
+    let sent = SystemClock::new().now();
     let (answer, again) = post_until_settled(client, &path(), &jobs, |answer| {
         let added: AddedMany<'_> = answer.read()?;
         let waits = |outcome: &AddOutcome<'_>| matches!(outcome, AddOutcome::Refused { error } if error.code == ErrorCode::KeyInProgress.as_str());
@@ -87,7 +90,7 @@ async fn send_array(client: &Client, numbers: &[u32], total: u32) -> Result<(), 
     let added: AddedMany<'_> = answer.read()?;
     for (number, outcome) in numbers.iter().zip(&added.jobs) {
         match outcome {
-            AddOutcome::Added(added) => note(*number, added, again)?,
+            AddOutcome::Added(added) => note(*number, added, again, sent)?,
             AddOutcome::Refused { error } => {
                 return Err(Failure::failed(format!("order {number} was refused: {}", error.detail)));
             }
@@ -100,9 +103,10 @@ fn path() -> String {
     format!("/v1/queues/{QUEUE}/jobs")
 }
 
-fn note(order: u32, added: &Added<'_>, again: bool) -> Result<(), Failure> {
+fn note(order: u32, added: &Added<'_>, again: bool, sent: Timestamp) -> Result<(), Failure> {
     let id: JobId = added.id.parse().map_err(|_| Failure::failed(format!("{} is not an id", added.id)))?;
-    Report::Added { order, id, duplicate: added.duplicate, again }.tell()
+    let (duplicate, answered) = (added.duplicate, SystemClock::new().now());
+    Report::Added(report::Added { order, id, duplicate, again, sent, answered }).tell()
 }
 
 /// Posts until there is an answer: what became of a request whose connection died is not known, and sending it

@@ -1,6 +1,6 @@
 //! What the processes of the demo tell it, a line of JSON each on their standard output.
 
-use onefold_core::JobId;
+use onefold_core::{JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -11,13 +11,7 @@ use crate::output::Output;
 #[serde(rename_all = "snake_case")]
 pub(super) enum Report {
     /// An add was answered.
-    Added {
-        order: u32,
-        id: JobId,
-        duplicate: bool,
-        /// It was sent again, because the first answer was lost.
-        again: bool,
-    },
+    Added(Added),
     /// A producer has sent everything.
     Sent,
     /// Jobs were leased.
@@ -32,6 +26,19 @@ pub(super) enum Report {
     },
     /// Ends were said a second time.
     Repeated { ends: u64, differently: u64 },
+}
+
+/// The answer to an add.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Added {
+    pub(super) order: u32,
+    pub(super) id: JobId,
+    pub(super) duplicate: bool,
+    /// It was sent again, because the first answer was lost.
+    pub(super) again: bool,
+    /// When it was sent first. The processes of the demo share a machine and its clock.
+    pub(super) sent: Timestamp,
+    pub(super) answered: Timestamp,
 }
 
 /// A lease as its worker was told of it.

@@ -6,7 +6,7 @@ use onefold_core::{DeadReason, JobId, Outcome, State};
 use onefold_wire::{ErrorCode, Problem, QueueCounts};
 use serde::Serialize;
 
-use super::books::Books;
+use super::books::{Books, OrderTold};
 use super::orders::QUEUE;
 use super::print::grouped;
 use super::receiver::Ledgers;
@@ -289,43 +289,58 @@ fn idempotent_finish(evidence: &Evidence<'_>) -> Verdict {
 }
 
 fn in_order(evidence: &Evidence<'_>) -> Verdict {
-    let mut groups: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    let orders: HashMap<JobId, &OrderTold> =
+        evidence.books.orders.values().map(|order| (order.id, order)).collect();
+    let mut groups: BTreeMap<&str, Vec<Mate<'_>>> = BTreeMap::new();
     for row in evidence.rows {
         if let Some(group) = &row.group {
-            groups.entry(group).or_default().push(row);
+            let (told, history) = (orders.get(&row.id).copied(), evidence.histories.get(&row.id));
+            groups.entry(group).or_default().push(Mate { told, history });
         }
     }
     let jobs: usize = groups.values().map(Vec::len).sum();
-    let mut broken = 0;
-    for rows in groups.values_mut() {
-        // Ids are in order of acceptance.
-        rows.sort_by_key(|row| row.id);
-        let histories: Vec<Option<&History>> =
-            rows.iter().map(|row| evidence.histories.get(&row.id)).collect();
-        broken += histories
-            .windows(2)
-            .filter(|pair| !matches!(pair, [Some(before), Some(after)] if is_before(before, after)))
-            .count();
+    let (mut together, mut late) = (0, 0);
+    for mates in groups.values_mut() {
+        mates.sort_by_key(|mate| mate.history.and_then(first_token));
+        let apart = |pair: &&[Mate<'_>]| match pair {
+            [Mate { history: Some(before), .. }, Mate { history: Some(after), .. }] => {
+                is_before(before, after)
+            }
+            _ => false,
+        };
+        together += mates.windows(2).filter(|pair| !apart(pair)).count();
+        let overtaken = |(place, late): &(usize, &Mate<'_>)| {
+            let sooner = mates.iter().take(*place).filter_map(|mate| mate.told);
+            late.told.is_none_or(|late| sooner.into_iter().any(|sooner| late.is_before(sooner)))
+        };
+        late += mates.iter().enumerate().filter(overtaken).count();
     }
-    let detail = match broken {
-        0 => format!(
+    let detail = match (together, late) {
+        (0, 0) => format!(
             "{jobs} jobs of {} groups were leased one at a time, in order of acceptance",
             groups.len()
         ),
-        _ => format!("{broken} jobs of a group were leased before the one before them had ended"),
+        (0, _) => format!("{late} jobs of a group were leased after one that was accepted later"),
+        _ => format!("{together} jobs of a group were leased before the one before them had ended"),
     };
-    Verdict {
-        id: "I8",
-        name: "order",
-        pass: broken == 0 && jobs > groups.len() && !groups.is_empty(),
-        detail,
-    }
+    let shown = jobs > groups.len() && !groups.is_empty();
+    Verdict { id: "I8", name: "order", pass: together == 0 && late == 0 && shown, detail }
+}
+
+/// A job of a group: when it was accepted, and what became of it.
+struct Mate<'a> {
+    told: Option<&'a OrderTold>,
+    history: Option<&'a History>,
+}
+
+fn first_token(history: &History) -> Option<u64> {
+    history.attempts.iter().map(|attempt| attempt.token).min()
 }
 
 /// Whether a job had ended before another one was leased for the first time.
 fn is_before(before: &History, after: &History) -> bool {
     let last = before.attempts.iter().map(|attempt| attempt.token).max();
-    let first = after.attempts.iter().map(|attempt| attempt.token).min();
+    let first = first_token(after);
     let started = after.attempts.iter().map(|attempt| attempt.started_at).min();
     last.is_some() && last < first && before.finished_at.is_some() && before.finished_at <= started
 }
