@@ -1,5 +1,6 @@
 //! The processes of the demo: started, heard, stopped, killed, and gone when the demo is.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -23,6 +24,51 @@ pub(super) struct Heard {
     pub(super) report: Option<Report>,
 }
 
+/// What the processes say, in order.
+pub(super) struct Ears {
+    reports: mpsc::UnboundedReceiver<Heard>,
+    /// What came in and was not listened to yet.
+    backlog: VecDeque<Heard>,
+}
+
+impl Ears {
+    fn new(reports: mpsc::UnboundedReceiver<Heard>) -> Ears {
+        Ears { reports, backlog: VecDeque::new() }
+    }
+
+    /// What was said next. Nothing is lost if it is awaited no longer.
+    pub(super) async fn next(&mut self) -> Option<Heard> {
+        match self.backlog.pop_front() {
+            Some(heard) => Some(heard),
+            None => self.reports.recv().await,
+        }
+    }
+
+    /// The same, if anything was said.
+    pub(super) fn next_now(&mut self) -> Option<Heard> {
+        self.take_in();
+        self.backlog.pop_front()
+    }
+
+    /// Whether nothing was said that was not listened to.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.take_in();
+        self.backlog.is_empty()
+    }
+
+    /// Whether this process said more that was not listened to yet.
+    pub(super) fn has_more_of(&mut self, pid: u32) -> bool {
+        self.take_in();
+        self.backlog.iter().any(|heard| heard.pid == pid)
+    }
+
+    fn take_in(&mut self) {
+        while let Ok(heard) = self.reports.try_recv() {
+            self.backlog.push_back(heard);
+        }
+    }
+}
+
 /// Starts processes.
 pub(super) struct Crew {
     exe: PathBuf,
@@ -37,11 +83,11 @@ pub(super) struct Member {
 
 impl Crew {
     /// Processes in `dir`, and what they report.
-    pub(super) fn gather(dir: &Path) -> Result<(Crew, mpsc::UnboundedReceiver<Heard>), Failure> {
+    pub(super) fn gather(dir: &Path) -> Result<(Crew, Ears), Failure> {
         let exe = std::env::current_exe()
             .map_err(|error| Failure::failed(format!("cannot find this program: {error}")))?;
         let (heard, reports) = mpsc::unbounded_channel();
-        Ok((Crew { exe, dir: dir.to_owned(), heard }, reports))
+        Ok((Crew { exe, dir: dir.to_owned(), heard }, Ears::new(reports)))
     }
 
     /// Starts a process that reports.
@@ -158,4 +204,26 @@ pub(super) fn end_with_the_demo() {
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who is struck is chosen by this: others may talk all the time, and that says nothing of the one who has just charged.
+    #[tokio::test]
+    async fn nothing_is_missed_and_who_said_more_is_known() {
+        let (say, reports) = mpsc::unbounded_channel();
+        let mut ears = Ears::new(reports);
+        assert!(ears.is_quiet() && ears.next_now().is_none());
+        for pid in [1, 2, 1, 3] {
+            say.send(Heard { pid, report: None }).unwrap();
+        }
+        assert_eq!(ears.next().await.unwrap().pid, 1);
+        assert_eq!([1, 2, 3, 4].map(|pid| ears.has_more_of(pid)), [true, true, true, false]);
+        assert_eq!((ears.next().await.unwrap().pid, ears.next_now().unwrap().pid), (2, 1));
+        assert!(!ears.has_more_of(1) && !ears.is_quiet());
+        assert_eq!(ears.next().await.unwrap().pid, 3);
+        assert!(ears.is_quiet());
+    }
 }

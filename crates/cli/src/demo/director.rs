@@ -5,11 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use onefold_core::{JobId, State};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::books::{Books, JobTold};
-use super::crew::{Crew, Heard, Member};
+use super::crew::{Crew, Ears, Heard, Member};
 use super::plan::Plan;
 use super::receiver::Receiver;
 use super::report::{Outcome, Report};
@@ -33,7 +32,7 @@ const PAUSE_BEATS_MAX: u32 = 100;
 pub(super) struct Director {
     cast: Cast,
     crew: Crew,
-    heard: UnboundedReceiver<Heard>,
+    ears: Ears,
     stage: Stage,
     servers: Vec<Server>,
     receiver_url: String,
@@ -82,7 +81,7 @@ impl Director {
         if let Some(place) = stage.database().filter(|_| !output.json) {
             note(&format!("two nodes serve PostgreSQL {place}; they are killed, the database is not"));
         }
-        let (crew, heard) = Crew::gather(dir)?;
+        let (crew, ears) = Crew::gather(dir)?;
         let mut servers = Vec::new();
         for _ in 0..stage.nodes() {
             let (process, url) = stage.start_server(&crew, "127.0.0.1:0").await?;
@@ -93,7 +92,7 @@ impl Director {
         let mut director = Director {
             cast: Cast { orders: args.orders, seed, naive_only: args.naive_only },
             crew,
-            heard,
+            ears,
             stage,
             servers,
             receiver: Receiver::at(&receiver_url),
@@ -165,7 +164,7 @@ impl Director {
             loop {
                 tokio::select! {
                     () = &mut until_beat => break,
-                    Some(heard) = self.heard.recv() => self.hear(heard).await?,
+                    Some(heard) = self.ears.next() => self.hear(heard).await?,
                 }
             }
             self.end_long_pause()?;
@@ -218,10 +217,21 @@ impl Director {
 
     /// Kills or stops the worker that has just charged, if it is time for that.
     fn strike_worker(&mut self, pid: u32) -> Result<(), Failure> {
-        // What was said some time ago does not tell what the worker is doing now.
-        let is_news = self.heard.is_empty();
+        // Whoever said more since is doing something else by now.
+        let is_news = !self.ears.has_more_of(pid);
         let is_paused = self.paused.as_ref().is_some_and(|paused| paused.pid == pid);
         if !is_news || is_paused || !self.workers.contains_key(&pid) || self.books.suffered_enough(pid) {
+            return Ok(());
+        }
+        // Pauses first: there are fewer workers that one can be tried on.
+        if self.paused.is_none()
+            && self.books.uncharged(pid) > 0
+            && self.plan.pauses.is_due(self.books.charges)
+            && let Some(worker) = self.workers.get(&pid)
+        {
+            worker.stop()?;
+            self.books.stopped(pid);
+            self.paused = Some(Paused { pid, waits_for: self.books.held(pid), beats: 0, resumed: false });
             return Ok(());
         }
         if self.plan.worker_kills.is_due(self.books.charges) {
@@ -231,15 +241,6 @@ impl Director {
             self.books.killed(pid);
             self.kills.workers += 1;
             return self.start_worker();
-        }
-        if self.paused.is_none()
-            && self.books.uncharged(pid) > 0
-            && self.plan.pauses.is_due(self.books.charges)
-            && let Some(worker) = self.workers.get(&pid)
-        {
-            worker.stop()?;
-            self.books.stopped(pid);
-            self.paused = Some(Paused { pid, waits_for: self.books.held(pid), beats: 0, resumed: false });
         }
         Ok(())
     }
@@ -304,7 +305,7 @@ impl Director {
         let idle = |pid: &u32| self.books.held(*pid).is_empty();
         let quiet = self.producers.is_empty()
             && self.paused.is_none()
-            && self.heard.is_empty()
+            && self.ears.is_quiet()
             && self.workers.keys().all(idle);
         if !quiet {
             return Ok(false);
@@ -318,7 +319,7 @@ impl Director {
         self.bar.set("counting", self.cast.orders.into(), self.cast.orders.into());
         let poison = survey::poison(self.client()?).await?;
         let reused = survey::reuse_key(self.client()?, 0).await?;
-        while let Ok(heard) = self.heard.try_recv() {
+        while let Some(heard) = self.ears.next_now() {
             self.hear(heard).await?;
         }
         self.workers.clear();
