@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::canonical::{CanonicalError, validate};
 use crate::{
     Backoff, Dedup, DurationMs, Fingerprint, FingerprintInput, JobSpec, Kind, OnDuplicate, Payload,
-    PayloadForm, QueuePatch, limits,
+    PayloadForm, QueuePatch, Rate, limits,
 };
 
 /// What is not allowed about a job or a queue's settings. Says what is, without the name of the field.
@@ -35,6 +35,9 @@ pub enum NotAllowed {
     /// A hard limit of nothing.
     #[error("an attempt needs more than no time")]
     Timeout,
+    /// The time of a rate too short or too long.
+    #[error("a rate is per {} to {}", limits::RATE_PER_MIN, limits::RATE_PER_MAX)]
+    RatePer,
     /// Waits that cannot be followed.
     #[error("{0}")]
     Backoff(BadBackoff),
@@ -203,6 +206,9 @@ impl QueuePatch {
         if let Some(Some(limit)) = self.concurrency {
             check_concurrency(limit).map_err(about("concurrency"))?;
         }
+        if let Some(Some(rate)) = self.rate {
+            rate.check().map_err(about("rate"))?;
+        }
         if let Some(Some(attempts)) = self.max_attempts {
             check_max_attempts(attempts).map_err(about("max_attempts"))?;
         }
@@ -210,6 +216,18 @@ impl QueuePatch {
             backoff.check().map_err(about("backoff"))?;
         }
         Ok(())
+    }
+}
+
+impl Rate {
+    /// Checks the limit and the time.
+    ///
+    /// # Errors
+    /// [`NotAllowed::Number`] and [`NotAllowed::RatePer`].
+    pub fn check(&self) -> Result<(), NotAllowed> {
+        check_number(self.limit, 1..=limits::RATE_LIMIT_MAX)?;
+        let allowed = limits::RATE_PER_MIN..=limits::RATE_PER_MAX;
+        if allowed.contains(&self.per) { Ok(()) } else { Err(NotAllowed::RatePer) }
     }
 }
 
@@ -338,6 +356,18 @@ mod tests {
         }
         assert_eq!(check_concurrency(limits::CONCURRENCY_MAX), Ok(()));
         assert!(check_concurrency(limits::CONCURRENCY_MAX + 1).is_err());
+        let (min, max) = (limits::RATE_PER_MIN, limits::RATE_PER_MAX);
+        let a_moment = DurationMs::from_ms(1);
+        for (limit, per, allowed) in [
+            (1, min, true),
+            (limits::RATE_LIMIT_MAX, max, true),
+            (0, min, false),
+            (limits::RATE_LIMIT_MAX + 1, min, false),
+            (1, min.saturating_sub(a_moment), false),
+            (1, max.saturating_add(a_moment), false),
+        ] {
+            assert_eq!(Rate { limit, per }.check().is_ok(), allowed, "{limit} per {per}");
+        }
     }
 
     #[test]

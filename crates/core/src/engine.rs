@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::state::words;
 use crate::{
     Attempt, Backoff, DeadReason, Dedup, DurationMs, End, Event, FencingToken, Group, Job, JobId, JobSpec,
-    JobView, Key, Kind, Label, Outcome, Progress, QueueName, State, Timestamp, WorkerName,
+    JobView, Key, Kind, Label, Outcome, Progress, QueueName, Rate, State, Timestamp, WorkerName,
 };
 
 /// What an engine's operations return.
@@ -556,6 +556,8 @@ pub struct QueueSettings {
     pub paused: bool,
     /// At most this many jobs run at once.
     pub concurrency: Option<u32>,
+    /// At most so many leases begin in a time.
+    pub rate: Option<Rate>,
     /// What a delayed, retrying or snoozed head of a group does.
     pub group_head: Option<GroupHead>,
     /// What a dead or cancelled head of a group does.
@@ -607,6 +609,8 @@ pub struct QueuePatch {
     pub paused: Option<bool>,
     /// See [`QueueSettings::concurrency`].
     pub concurrency: Option<Option<u32>>,
+    /// See [`QueueSettings::rate`].
+    pub rate: Option<Option<Rate>>,
     /// See [`QueueSettings::group_head`].
     pub group_head: Option<Option<GroupHead>>,
     /// See [`QueueSettings::on_dead`].
@@ -635,6 +639,7 @@ impl QueuePatch {
         }
         put(&mut settings.paused, self.paused);
         put(&mut settings.concurrency, self.concurrency);
+        put(&mut settings.rate, self.rate);
         put(&mut settings.group_head, self.group_head);
         put(&mut settings.on_dead, self.on_dead);
         put(&mut settings.max_attempts, self.max_attempts);

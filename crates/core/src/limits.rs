@@ -70,6 +70,13 @@ pub const LIST_ROWS_SCANNED_MAX: u32 = 20_000;
 pub const REDRIVE_JOBS_MAX: u32 = 10_000;
 /// Running jobs a queue may be limited to.
 pub const CONCURRENCY_MAX: u32 = 1_000_000;
+/// Leases a rate may allow in its time.
+pub const RATE_LIMIT_MAX: u32 = 1_000_000;
+
+/// Shortest time of a rate.
+pub const RATE_PER_MIN: DurationMs = DurationMs::from_ms(100);
+/// Longest time of a rate.
+pub const RATE_PER_MAX: DurationMs = days(31);
 
 /// Length of a lease unless asked otherwise.
 pub const LEASE_DEFAULT: DurationMs = seconds(30);

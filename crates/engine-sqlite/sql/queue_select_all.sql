@@ -1,1 +1,1 @@
-SELECT id, name, settings, counts FROM onefold_queues WHERE deleted_at IS NULL
+SELECT id, name, settings, counts, starts FROM onefold_queues WHERE deleted_at IS NULL

@@ -19,7 +19,8 @@ CREATE TABLE onefold_queues (
     name        TEXT NOT NULL,
     deleted_at  INTEGER,                   -- set: kept only to name the queue in its last events
     settings    TEXT NOT NULL,             -- JSON
-    counts      TEXT NOT NULL              -- JSON; accepted = unfinished + completed + dead + cancelled + purged
+    counts      TEXT NOT NULL,             -- JSON; accepted = unfinished + completed + dead + cancelled + purged
+    starts      TEXT NOT NULL              -- JSON; leases that count for the queue's rate
 ) STRICT;
 CREATE UNIQUE INDEX onefold_queues_by_name ON onefold_queues (ns, name) WHERE deleted_at IS NULL;
 

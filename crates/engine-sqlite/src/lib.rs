@@ -84,6 +84,7 @@ pub struct SqliteEngine {
     shared: Arc<Shared>,
     database: PathBuf,
     vfs: Option<String>,
+    clock: Arc<dyn Clock>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
@@ -142,6 +143,7 @@ impl SqliteEngine {
             shared,
             database,
             vfs: options.vfs,
+            clock: options.clock,
             threads,
         })
     }
@@ -307,11 +309,13 @@ impl Engine for SqliteEngine {
     }
 
     fn get(&self, id: JobId) -> BoxFuture<'_, EngineResult<Option<JobView>>> {
-        self.query(move |conn, shared| reader::get(conn, shared, id))
+        let now = self.clock.now();
+        self.query(move |conn, shared| reader::get(conn, shared, id, now))
     }
 
     fn list(&self, params: ListParams) -> BoxFuture<'_, EngineResult<JobPage>> {
-        self.query(move |conn, shared| reader::list(conn, shared, &params))
+        let now = self.clock.now();
+        self.query(move |conn, shared| reader::list(conn, shared, &params, now))
     }
 
     fn finished(&self, id: JobId) -> BoxFuture<'_, EngineResult<()>> {

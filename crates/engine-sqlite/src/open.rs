@@ -14,7 +14,8 @@ use crate::ledger_id::LedgerId;
 use crate::shared::{QueueSeen, Shared};
 use crate::statements::Statements;
 use crate::writer::ledger::LEDGER_CLASSES;
-use crate::writer::memory::{Counters, Memory, Queue, SetName};
+use crate::writer::memory::{Counters, Memory, SetName};
+use crate::writer::queue::Queue;
 use crate::writer::seal::Sealing;
 use crate::writer::store::Store;
 
@@ -295,10 +296,9 @@ fn load_queues(conn: &Connection, mem: &mut Memory, shared: &Shared) -> StoreRes
         let name = QueueName::new(row.get::<_, String>(1)?).map_err(|_| damaged())?;
         let settings = serde_json::from_str(&row.get::<_, String>(2)?).map_err(|_| damaged())?;
         let counts = serde_json::from_str(&row.get::<_, String>(3)?).map_err(|_| damaged())?;
-        let queue = Queue { name, settings: Arc::new(settings), counts };
-        let (name, settings, running) =
-            (queue.name.clone(), Arc::clone(&queue.settings), queue.counts.running);
-        shared.show_queue(id, Some(QueueSeen { name, settings, running }));
+        let starts = serde_json::from_str(&row.get::<_, String>(4)?).map_err(|_| damaged())?;
+        let queue = Queue { name, settings: Arc::new(settings), counts, starts };
+        shared.show_queue(id, Some(QueueSeen::of(&queue)));
         mem.load_queue(id, queue);
     }
     Ok(())

@@ -3,27 +3,30 @@
 use bytes::Bytes;
 use onefold_core::{
     EventPage, EventsParams, Evidence, Job, JobId, JobPage, JobSpec, JobSummary, JobView, ListParams,
-    Payload, QueueName, QueueSettings, Seq, Setting, State, StoreEvent, Timestamp, Waiting, limits,
+    Payload, QueueName, Seq, Setting, State, StoreEvent, Timestamp, Waiting, limits,
 };
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
 use crate::error::{StoreError, StoreResult};
 use crate::rows::{self, JobRow};
 use crate::sets::{SeqSet, bucket_of};
-use crate::shared::Shared;
+use crate::shared::{QueueSeen, Shared};
 
 /// Rows a page of a list reads at a time.
 const PAGE_ROWS: u32 = 512;
 
 /// Why an available job waits. `leasable`: it stands in the ready set.
-pub(crate) fn waiting(leasable: bool, settings: &QueueSettings, running: u64) -> Option<Waiting> {
-    let full = settings.concurrency.is_some_and(|limit| running >= u64::from(limit));
+pub(crate) fn waiting(leasable: bool, queue: &QueueSeen, now: Timestamp) -> Option<Waiting> {
+    let settings = &queue.settings;
+    let full = settings.concurrency.is_some_and(|limit| queue.running >= u64::from(limit));
     if !leasable {
         Some(Waiting::Group)
     } else if settings.paused {
         Some(Waiting::Paused)
     } else if full {
         Some(Waiting::Concurrency)
+    } else if settings.rate.is_some_and(|rate| queue.starts.room(rate, now) == 0) {
+        Some(Waiting::Rate)
     } else {
         None
     }
@@ -76,13 +79,18 @@ fn read_spec(conn: &Connection, seq: Seq) -> StoreResult<JobSpec> {
     }
 }
 
-fn job_waiting(conn: &Connection, shared: &Shared, row: &JobRow) -> StoreResult<Option<Waiting>> {
+fn job_waiting(
+    conn: &Connection,
+    shared: &Shared,
+    row: &JobRow,
+    now: Timestamp,
+) -> StoreResult<Option<Waiting>> {
     if row.job.state != State::Available {
         return Ok(None);
     }
     let Some(queue) = shared.queue(row.queue) else { return Ok(None) };
     let leasable = row.job.group_order.is_none() || in_ready_set(conn, &row.job, row.queue)?;
-    Ok(waiting(leasable, &queue.settings, queue.running))
+    Ok(waiting(leasable, &queue, now))
 }
 
 fn in_ready_set(conn: &Connection, job: &Job, queue: i64) -> StoreResult<bool> {
@@ -96,7 +104,12 @@ fn in_ready_set(conn: &Connection, job: &Job, queue: i64) -> StoreResult<bool> {
 }
 
 /// Everything about a job.
-pub(crate) fn get(conn: &Connection, shared: &Shared, id: JobId) -> StoreResult<Option<JobView>> {
+pub(crate) fn get(
+    conn: &Connection,
+    shared: &Shared,
+    id: JobId,
+    now: Timestamp,
+) -> StoreResult<Option<JobView>> {
     // One read transaction, so that all parts are of one moment.
     let conn = conn.unchecked_transaction()?;
     let seq = id.seq();
@@ -120,7 +133,7 @@ pub(crate) fn get(conn: &Connection, shared: &Shared, id: JobId) -> StoreResult<
         }
     }
     attempts.extend(row.job.attempt.clone());
-    let waiting = job_waiting(&conn, shared, &row)?;
+    let waiting = job_waiting(&conn, shared, &row, now)?;
     let spec = read_spec(&conn, seq)?;
     let evidence =
         read_evidence(&mut *conn.prepare_cached(include_str!("../sql/evidence_select.sql"))?, seq)?;
@@ -131,7 +144,12 @@ pub(crate) fn get(conn: &Connection, shared: &Shared, id: JobId) -> StoreResult<
 }
 
 /// A page of jobs, newest first, looking at a bounded number of rows.
-pub(crate) fn list(conn: &Connection, shared: &Shared, params: &ListParams) -> StoreResult<JobPage> {
+pub(crate) fn list(
+    conn: &Connection,
+    shared: &Shared,
+    params: &ListParams,
+    now: Timestamp,
+) -> StoreResult<JobPage> {
     let conn = conn.unchecked_transaction()?;
     let mut page = JobPage::default();
     let mut before = params.before.map_or(i64::MAX, |seq| seq.get() as i64);
@@ -155,7 +173,7 @@ pub(crate) fn list(conn: &Connection, shared: &Shared, params: &ListParams) -> S
             let mut spec = read_spec(&conn, seq)?;
             if params.filter.matches(&row.job, &spec) {
                 spec.payload = Payload::Absent;
-                let waiting = job_waiting(&conn, shared, &row)?;
+                let waiting = job_waiting(&conn, shared, &row, now)?;
                 page.jobs.push(JobSummary { job: row.job, spec, waiting });
             }
         }
@@ -246,9 +264,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (id, conn) = store(dir.path()).await;
         let nothing_shown = Shared::default();
-        assert_eq!(get(&conn, &nothing_shown, id).unwrap().unwrap().job.queue.as_str(), "q");
+        assert_eq!(
+            get(&conn, &nothing_shown, id, Timestamp::EPOCH).unwrap().unwrap().job.queue.as_str(),
+            "q"
+        );
         let params = ListParams { limit: 10, ..ListParams::default() };
-        assert_eq!(list(&conn, &nothing_shown, &params).unwrap().jobs.len(), 1);
+        assert_eq!(list(&conn, &nothing_shown, &params, Timestamp::EPOCH).unwrap().jobs.len(), 1);
     }
 
     /// A row of events is found by any of them, however many it holds.

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use onefold_core::promise::{Promise, Resolver, promise};
-use onefold_core::{EventCursor, QueueName, QueueSettings};
+use onefold_core::{EventCursor, QueueName, QueueSettings, Starts};
+
+use crate::writer::queue::Queue;
 
 /// A queue as readers see it.
 #[derive(Debug, Clone)]
@@ -13,6 +15,18 @@ pub(crate) struct QueueSeen {
     pub(crate) name: QueueName,
     pub(crate) settings: Arc<QueueSettings>,
     pub(crate) running: u64,
+    pub(crate) starts: Starts,
+}
+
+impl QueueSeen {
+    pub(crate) fn of(queue: &Queue) -> QueueSeen {
+        QueueSeen {
+            name: queue.name.clone(),
+            settings: Arc::clone(&queue.settings),
+            running: queue.counts.running,
+            starts: queue.starts.clone(),
+        }
+    }
 }
 
 /// See the [module](self).

@@ -73,6 +73,7 @@ fn what(why: &NotAllowed) -> &'static str {
         NotAllowed::MediaType => "a media type",
         NotAllowed::PayloadTooLarge { .. } | NotAllowed::Json(_) => "the payload",
         NotAllowed::Timeout => "timeout",
+        NotAllowed::RatePer => "rate",
         NotAllowed::Backoff(_) => "backoff",
         NotAllowed::OnlyReplace { option } => option,
         NotAllowed::Number { .. } => "a number",
@@ -85,7 +86,7 @@ fn not_allowed(what: &'static str, why: NotAllowed) -> Invalid {
         NotAllowed::Header(_) => ErrorCode::InvalidHeader,
         NotAllowed::PayloadTooLarge { .. } => ErrorCode::PayloadTooLarge,
         NotAllowed::Json(error) => return not_json(error),
-        NotAllowed::Timeout => ErrorCode::InvalidDuration,
+        NotAllowed::Timeout | NotAllowed::RatePer => ErrorCode::InvalidDuration,
         NotAllowed::Backoff(_) => ErrorCode::InvalidBackoff,
         NotAllowed::OnlyReplace { .. } => ErrorCode::ConflictingFields,
     };

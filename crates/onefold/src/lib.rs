@@ -28,7 +28,7 @@ pub use in_tx::{InTxError, Postgres};
 pub use onefold_core::{
     Added, Backoff, DeadReason, DurationMs, EngineError, Evidence, EvidenceKind, FencingToken, FreeOn,
     GroupHead, JobError, JobId, JobStatus, OnDead, Outcome, Progress, QueueCounts, QueuePatch, QueueSettings,
-    Refusal, State, Timestamp, Waiting,
+    Rate, Refusal, State, Timestamp, Waiting,
 };
 #[cfg(feature = "engine-postgres")]
 pub use onefold_engine_postgres::{OpenError as PostgresOpenError, PostgresConfig};

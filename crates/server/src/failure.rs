@@ -70,7 +70,7 @@ impl Failure {
             NotAllowed::Header(_) => ErrorCode::InvalidHeader,
             NotAllowed::PayloadTooLarge { .. } => ErrorCode::PayloadTooLarge,
             NotAllowed::Json(error) => return Failure::json(&field.into(), error),
-            NotAllowed::Timeout => ErrorCode::InvalidDuration,
+            NotAllowed::Timeout | NotAllowed::RatePer => ErrorCode::InvalidDuration,
             NotAllowed::Backoff(_) => ErrorCode::InvalidBackoff,
             NotAllowed::OnlyReplace { .. } => ErrorCode::ConflictingFields,
         };

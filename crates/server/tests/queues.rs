@@ -104,7 +104,10 @@ async fn a_queue_with_unfinished_jobs_is_deleted_only_by_force() {
 async fn settings_that_cannot_be_are_named() {
     let server = Server::start().await;
     for (body, code, field) in [
-        (r#"{"rate":{"limit":1,"per":"1s"}}"#, "not-yet", "rate"),
+        (r#"{"rate":{"limit":0,"per":"1s"}}"#, "invalid-field", "rate"),
+        (r#"{"rate":{"limit":1,"per":"99ms"}}"#, "invalid-duration", "rate"),
+        (r#"{"rate":{"limit":1,"per":"often"}}"#, "invalid-duration", "rate.per"),
+        (r#"{"rate":{"limit":1}}"#, "missing-field", "rate.per"),
         (r#"{"concurrency":0}"#, "invalid-field", "concurrency"),
         (r#"{"concurrency":1000001}"#, "invalid-field", "concurrency"),
         (r#"{"group_policy":{"head":"wait"}}"#, "invalid-field", "group_policy.head"),

@@ -1,7 +1,6 @@
 //! Queues: looking at them and their settings.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::{Backoff, Span, Text, present};
 
@@ -17,10 +16,9 @@ pub struct QueuePatch<'a> {
     /// At most this many jobs run at once.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Option<u32>>,
-    /// Not built yet: refused with `not-yet`.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
-    pub rate: Option<&'a RawValue>,
+    /// At most so many leases begin in a time.
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Option<Rate<'a>>>,
     /// What the head of a group does to those behind it.
     #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub group_policy: Option<Option<GroupPolicy<'a>>>,
@@ -33,6 +31,18 @@ pub struct QueuePatch<'a> {
     /// How long finished jobs are kept.
     #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub retention: Option<Option<Retention<'a>>>,
+}
+
+/// At most so many in any stretch of time of a length, wherever it begins.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Rate<'a> {
+    /// How many.
+    pub limit: u32,
+    /// How long, 100 ms to 31 d.
+    #[serde(borrow)]
+    pub per: Span<'a>,
 }
 
 /// What the head of a group does to those behind it.
@@ -92,6 +102,9 @@ pub struct Queue<'a> {
     /// At most this many jobs run at once; absent: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
+    /// At most so many leases begin in a time; absent: any number.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate<'a>>,
     /// What the head of a group does to those behind it, as far as it was set.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub group_policy: Option<GroupPolicy<'a>>,

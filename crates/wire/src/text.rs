@@ -94,6 +94,15 @@ impl<'a> From<&'a str> for Span<'a> {
     }
 }
 
+impl fmt::Display for Span<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Span::Text(text) => f.write_str(text),
+            Span::Ms(ms) => write!(f, "{ms}ms"),
+        }
+    }
+}
+
 impl From<String> for Span<'_> {
     fn from(text: String) -> Self {
         Span::Text(text.into())

@@ -170,6 +170,16 @@ macro_rules! conformance_tests {
                 queues_are_listed_by_name,
                 the_oldest_available_job_is_told,
             }
+            $crate::part_tests! { $harness; rate:
+                no_stretch_of_time_has_more_leases_than_the_rate,
+                jobs_say_that_the_rate_is_used_up,
+                a_rate_outlives_a_crash,
+                room_under_a_rate_wakes_a_parked_call,
+                a_changed_rate_counts_what_began_before,
+                every_lease_counts_whatever_becomes_of_it,
+                a_clock_set_back_costs_one_time_of_the_rate,
+                a_deleted_queue_takes_its_rate_with_it,
+            }
             $crate::part_tests! { $harness; repeats:
                 i6_the_same_end_again_gets_the_first_answer,
                 i6_the_first_answer_stays_whatever_happened_since,

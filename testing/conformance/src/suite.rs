@@ -13,6 +13,7 @@ pub mod lease;
 pub mod list;
 pub mod parked;
 pub mod queue;
+pub mod rate;
 pub mod repeats;
 pub mod replace;
 pub mod request;

@@ -70,6 +70,9 @@ fn note(queue: &Queue<'_>) -> String {
     if let Some(limit) = queue.concurrency {
         notes.push(format!("at most {limit} at once"));
     }
+    if let Some(rate) = &queue.rate {
+        notes.push(format!("at most {} in {}", rate.limit, rate.per));
+    }
     for (count, what) in [
         (queue.counts.duplicates, "duplicate adds"),
         (queue.counts.mismatches, "reused keys"),

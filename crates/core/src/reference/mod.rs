@@ -50,7 +50,7 @@ impl Inner {
         let left = |until: DurationMs| until.as_ms().saturating_sub(clock.monotonic().as_ms());
         let next_poll = self.parked.iter().map(|parked| left(parked.until)).min();
         let next_poll = next_poll.map(|left| clock.now().saturating_add(DurationMs::from_ms(left)));
-        [self.model.next_due(), next_poll].into_iter().flatten().min()
+        [self.model.next_due(clock.now()), next_poll].into_iter().flatten().min()
     }
 
     /// Whether a tick has to come earlier than the last one said.
@@ -205,6 +205,7 @@ impl ReferenceEngine {
         if clock_stepped {
             inner.model.renew_leases(now);
         }
+        inner.model.settle_rates(now);
         let due = inner.model.come_due(now);
         let expired = inner.model.pass_deadlines(now, entropy);
         let purged = inner.model.retire(now);
@@ -283,14 +284,14 @@ impl Engine for ReferenceEngine {
     fn cancel(&self, id: JobId, force: bool) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
         self.run(move |model, now| {
             model.cancel(id, force, now)?;
-            model.view(id).ok_or(Refusal::JobNotFound)
+            model.view(id, now).ok_or(Refusal::JobNotFound)
         })
     }
 
     fn retry(&self, id: JobId, accept_duplicates: bool) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
         self.run(move |model, now| {
             model.retry(id, accept_duplicates, now)?;
-            model.view(id).ok_or(Refusal::JobNotFound)
+            model.view(id, now).ok_or(Refusal::JobNotFound)
         })
     }
 
@@ -319,7 +320,7 @@ impl Engine for ReferenceEngine {
     fn edit(&self, id: JobId, edit: JobEdit) -> BoxFuture<'_, EngineResult<ItemResult<JobView>>> {
         self.run(move |model, now| {
             model.edit(id, edit, now)?;
-            model.view(id).ok_or(Refusal::JobNotFound)
+            model.view(id, now).ok_or(Refusal::JobNotFound)
         })
     }
 
@@ -328,11 +329,11 @@ impl Engine for ReferenceEngine {
     }
 
     fn get(&self, id: JobId) -> BoxFuture<'_, EngineResult<Option<JobView>>> {
-        self.run(move |model, _| model.view(id))
+        self.run(move |model, now| model.view(id, now))
     }
 
     fn list(&self, params: ListParams) -> BoxFuture<'_, EngineResult<JobPage>> {
-        self.run(move |model, _| {
+        self.run(move |model, now| {
             let before = |seq: crate::Seq| params.before.is_none_or(|before| seq < before);
             let newest_first = model.jobs.iter().rev().filter(|(seq, _)| before(**seq));
             let mut matching = newest_first
@@ -344,7 +345,14 @@ impl Engine for ReferenceEngine {
                 .map(|(seq, record)| {
                     let mut spec = record.spec.clone();
                     spec.payload = Payload::Absent;
-                    (seq, JobSummary { job: record.job.clone(), spec, waiting: model.waiting(&record.job) })
+                    (
+                        seq,
+                        JobSummary {
+                            job: record.job.clone(),
+                            spec,
+                            waiting: model.waiting(&record.job, now),
+                        },
+                    )
                 })
                 .collect();
             let next = if matching.next().is_some() { jobs.last().map(|(seq, _)| *seq) } else { None };
@@ -354,7 +362,7 @@ impl Engine for ReferenceEngine {
 
     fn finished(&self, id: JobId) -> BoxFuture<'_, EngineResult<()>> {
         let mut inner = self.lock();
-        let unfinished = inner.model.view(id).is_some_and(|view| !view.job.state.is_finished());
+        let unfinished = inner.model.is_unfinished(id);
         if !unfinished {
             return Box::pin(ready(Ok(())));
         }

@@ -11,7 +11,8 @@ use crate::{
     FencingToken, Fingerprint, GroupHead, Hold, Holder, ItemResult, Job, JobEdit, JobFilter, JobId, JobSpec,
     JobStatus, JobView, Key, LeaseParams, LeasedJob, NewJob, OnDead, Outcome, QueueCounts, QueueName,
     QueueSettings, Refusal, RepeatDecision, RetryPolicy, Seq, Setting, SettleAction, SettleOp, Settled,
-    State, StoreEvent, Timestamp, TokenSequence, Waiting, decide_repeat, limits, replaced_run_at, run_at,
+    Starts, State, StoreEvent, Timestamp, TokenSequence, Waiting, decide_repeat, limits, replaced_run_at,
+    run_at,
 };
 
 #[derive(Debug, Clone)]
@@ -49,6 +50,8 @@ impl Record {
 pub(super) struct Queue {
     pub(super) settings: QueueSettings,
     pub(super) counts: QueueCounts,
+    /// For the queue's rate.
+    starts: Starts,
 }
 
 /// The two spaces of the ledger: keys of jobs, and identities of requests.
@@ -239,7 +242,7 @@ impl Model {
         })
     }
 
-    pub(super) fn waiting(&self, job: &Job) -> Option<Waiting> {
+    pub(super) fn waiting(&self, job: &Job, now: Timestamp) -> Option<Waiting> {
         if job.state != State::Available {
             return None;
         }
@@ -251,12 +254,18 @@ impl Model {
             Some(Waiting::Paused)
         } else if full {
             Some(Waiting::Concurrency)
+        } else if queue.settings.rate.is_some_and(|rate| queue.starts.room(rate, now) == 0) {
+            Some(Waiting::Rate)
         } else {
             None
         }
     }
 
-    pub(super) fn view(&self, id: JobId) -> Option<JobView> {
+    pub(super) fn is_unfinished(&self, id: JobId) -> bool {
+        self.find(id).is_some_and(|record| !record.job.state.is_finished())
+    }
+
+    pub(super) fn view(&self, id: JobId, now: Timestamp) -> Option<JobView> {
         let record = self.find(id)?;
         let mut attempts = record.earlier.clone();
         attempts.extend(record.job.attempt.clone());
@@ -267,7 +276,7 @@ impl Model {
             spec: record.spec.clone(),
             attempts,
             evidence,
-            waiting: self.waiting(&record.job),
+            waiting: self.waiting(&record.job, now),
             result: record.result.clone(),
             checkpoint: record.checkpoint.clone(),
         })
@@ -503,7 +512,7 @@ impl Model {
                 .values()
                 .map(|record| &record.job)
                 .filter(|job| {
-                    job.queue == *queue && job.state == State::Available && self.waiting(job).is_none()
+                    job.queue == *queue && job.state == State::Available && self.waiting(job, now).is_none()
                 })
                 .collect();
             candidates.sort_by_key(|job| (job.priority, job.id.seq()));
@@ -529,6 +538,11 @@ impl Model {
             record.earlier.extend(last);
             Ok::<_, crate::IllegalTransition>(Some(Event::Leased))
         });
+        let queue = self.find(id)?.job.queue.clone();
+        let queue = self.queue_mut(&queue);
+        if let Some(rate) = queue.settings.rate {
+            queue.starts.add(rate, now, 1);
+        }
         self.leased_view(id)
     }
 
@@ -723,7 +737,7 @@ impl Model {
     }
 
     pub(super) fn delete(&mut self, id: JobId, now: Timestamp) -> ItemResult<JobView> {
-        let view = self.view(id).ok_or(Refusal::JobNotFound)?;
+        let view = self.view(id, now).ok_or(Refusal::JobNotFound)?;
         if !view.job.state.is_finished() {
             return Err(Refusal::JobNotFinished { state: view.job.state });
         }
@@ -863,13 +877,24 @@ impl Model {
     }
 
     /// The next time anything becomes due.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
+    /// What began in a future that was taken back with the clock counts from now on.
+    pub(super) fn settle_rates(&mut self, now: Timestamp) {
+        self.queues.values_mut().for_each(|queue| queue.starts.settle(now));
+    }
+
+    pub(super) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         let of = |record: &Record| match record.job.state {
             State::Scheduled | State::Retrying => Some(record.job.run_at),
             State::Running => record.job.attempt.as_ref().map(|a| a.lease_until.min(a.deadline)),
             State::Available | State::Completed | State::Dead | State::Cancelled => None,
         };
-        self.jobs.values().filter_map(of).min()
+        let jobs = self.jobs.values().filter_map(of).min();
+        let rates = self
+            .queues
+            .values()
+            .filter(|queue| queue.counts.available > 0)
+            .filter_map(|queue| queue.settings.rate.and_then(|rate| queue.starts.full_until(rate, now)));
+        rates.chain(jobs).min()
     }
 
     pub(super) fn oldest_available(&self, queue: &QueueName) -> Option<Timestamp> {

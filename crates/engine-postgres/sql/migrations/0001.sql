@@ -26,6 +26,17 @@ CREATE TABLE onefold.queues (
     UNIQUE (ns, name)
 );
 
+-- What counts for the rate of a queue, under the lock of its row in `queues`: JSON, pairs of a moment and how many leases
+-- began until then. `full_until_ms`: when there is room again, if there was none when this was written.
+CREATE TABLE onefold.rates (
+    ns smallint NOT NULL DEFAULT 0,
+    queue integer NOT NULL,
+    starts text NOT NULL,
+    last_ms bigint NOT NULL,
+    full_until_ms bigint,
+    PRIMARY KEY (ns, queue)
+) WITH (fillfactor = 50);
+
 -- Where a job stands, with its latest attempt. No index but the key, and room in each page for what its jobs become: so
 -- updates stay there (HOT), and the table is no larger in the end.
 CREATE TABLE onefold.jobs (

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onefold_core::{
-    DurationMs, Event, FencingToken, IllegalTransition, LeaseParams, LeasedJob, QueueName, State, Timestamp,
-    limits, rules,
+    DurationMs, Event, FencingToken, IllegalTransition, LeaseParams, LeasedJob, QueueName, Rate, Starts,
+    State, Timestamp, limits, rules,
 };
 
 use crate::error::{Fault, Outcome, corrupt};
 use crate::ops::line::Line;
+use crate::ops::rates;
 use crate::params;
 use crate::rows::{QueueNumber, fill, read_job, seq_code};
 use crate::sql;
@@ -138,7 +139,8 @@ async fn lease_new(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Vec<L
     }
     let names: BTreeSet<&QueueName> = calls.iter().flat_map(|call| &call.queues).collect();
     let asked: usize = calls.iter().map(|call| call.max as usize).sum();
-    let mut claim = Claim { lines: BTreeMap::new(), taken: BTreeSet::new(), ahead: asked };
+    let mut claim =
+        Claim { lines: BTreeMap::new(), taken: BTreeSet::new(), ahead: asked, rates: BTreeMap::new() };
     let numbers = lines(work, names, &mut claim).await?;
     if claim.lines.values().all(|line| line.room == 0) {
         return Ok(vec![Vec::new(); calls.len()]);
@@ -151,6 +153,14 @@ async fn lease_new(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Vec<L
     }
     for (queue, line) in &mut claim.lines {
         line.close(work, *queue, &claim.taken);
+    }
+    for (queue, (rate, mut starts)) in std::mem::take(&mut claim.rates) {
+        let began = claim.taken.iter().filter(|seq| work.record(**seq).is_some_and(|job| job.queue == queue));
+        let count = u32::try_from(began.count()).unwrap_or(u32::MAX);
+        if count > 0 {
+            starts.add(rate, work.now, count);
+            rates::keep(work, queue, rate, &starts).await?;
+        }
     }
     let mut tokens = take_tokens(work, claim.taken.len()).await?.into_iter();
     for (call, chosen) in calls.iter().zip(&chosen) {
@@ -190,6 +200,8 @@ struct Claim {
     taken: BTreeSet<i64>,
     /// Jobs that the calls after the current one ask for.
     ahead: usize,
+    /// What counts for the queues that have a rate.
+    rates: BTreeMap<QueueNumber, (Rate, Starts)>,
 }
 
 /// Opens the lines of the queues asked for; unknown ones have none.
@@ -206,16 +218,17 @@ async fn lines(
     let mut limited = Vec::new();
     for number in &numbers {
         let settings = &work.queue(*number)?.settings;
-        if settings.concurrency.is_some() && !settings.paused {
+        if (settings.concurrency.is_some() || settings.rate.is_some()) && !settings.paused {
             limited.push(*number);
         }
     }
     if !limited.is_empty() {
         // Who counts what runs counts alone.
         work.rows(sql::LOCK_QUEUES, params![limited.clone()]).await?;
-        let rows = work.rows(sql::QUEUES_BY_NUMBER, params![limited]).await?;
+        let rows = work.rows(sql::QUEUES_BY_NUMBER, params![limited.clone()]).await?;
         work.read_queues(&rows)?;
     }
+    let mut started = rates::starts(work, limited).await?;
     for number in &numbers {
         let number = *number;
         let settings = work.queue(number)?.settings.clone();
@@ -228,6 +241,15 @@ async fn lines(
                     rows.first().ok_or_else(|| corrupt("a count without a row"))?.try_get(0)?;
                 u64::from(limit).saturating_sub(running.cast_unsigned())
             }
+        };
+        let room = match settings.rate {
+            Some(rate) if room > 0 => {
+                let starts = started.remove(&number).unwrap_or_default();
+                let left = starts.room(rate, work.now);
+                claim.rates.insert(number, (rate, starts));
+                room.min(u64::from(left))
+            }
+            _ => room,
         };
         let line = Line::open(work, number, room);
         claim.lines.insert(number, line);

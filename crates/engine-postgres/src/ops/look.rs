@@ -9,6 +9,7 @@ use onefold_core::{
 };
 
 use crate::error::{Outcome, corrupt};
+use crate::ops::rates;
 use crate::pool::Params;
 use crate::rows::{Coded, JobRow, QueueNumber, fill, read_attempt_row, read_job, seq, seq_code, time};
 use crate::work::{Space, Work};
@@ -63,6 +64,7 @@ async fn waiting(work: &mut Work, rows: &[JobRow]) -> Outcome<BTreeMap<i64, Wait
     let mut reasons = BTreeMap::new();
     let available: Vec<&JobRow> = rows.iter().filter(|row| row.job.state == State::Available).collect();
     let mut full: BTreeMap<QueueNumber, bool> = BTreeMap::new();
+    let mut used_up: BTreeMap<QueueNumber, bool> = BTreeMap::new();
     for row in &available {
         let settings = work.queue(row.queue)?.settings.clone();
         if let (Some(limit), false) = (settings.concurrency, full.contains_key(&row.queue)) {
@@ -70,10 +72,16 @@ async fn waiting(work: &mut Work, rows: &[JobRow]) -> Outcome<BTreeMap<i64, Wait
             let running: i64 = counted.first().ok_or_else(|| corrupt("a count without a row"))?.try_get(0)?;
             full.insert(row.queue, running >= i64::from(limit));
         }
+        if let (Some(rate), false) = (settings.rate, used_up.contains_key(&row.queue)) {
+            let starts = rates::starts(work, vec![row.queue]).await?.remove(&row.queue).unwrap_or_default();
+            used_up.insert(row.queue, starts.room(rate, work.now) == 0);
+        }
         if settings.paused {
             reasons.insert(seq_code(row.job.id), Waiting::Paused);
         } else if full.get(&row.queue) == Some(&true) {
             reasons.insert(seq_code(row.job.id), Waiting::Concurrency);
+        } else if used_up.get(&row.queue) == Some(&true) {
+            reasons.insert(seq_code(row.job.id), Waiting::Rate);
         }
     }
     let grouped: Vec<&&JobRow> = available.iter().filter(|row| row.job.group_order.is_some()).collect();

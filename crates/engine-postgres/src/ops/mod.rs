@@ -7,5 +7,6 @@ mod line;
 pub(crate) mod look;
 pub(crate) mod manage;
 pub(crate) mod queues;
+mod rates;
 pub(crate) mod settle;
 pub(crate) mod tick;

@@ -10,6 +10,7 @@ use onefold_core::{
 use tokio_postgres::Row;
 
 use super::add::make_queue;
+use super::rates;
 use crate::error::{Outcome, corrupt};
 use crate::rows::{Coded, QueueNumber, duration_code, job_id, time};
 use crate::work::Work;
@@ -82,6 +83,7 @@ pub(crate) async fn set(work: &mut Work, name: &QueueName, patch: &QueuePatch) -
     let number = make_queue(work, name).await?;
     work.rows(sql::LOCK_QUEUES, params![vec![number]]).await?;
     work.queue_number(name).await?;
+    let rate_before = work.queue(number)?.settings.rate;
     let changes_groups = patch.group_head.is_some() || patch.on_dead.is_some();
     let settings = &mut work.queue_mut(number)?.settings;
     patch.clone().apply_to(settings);
@@ -96,6 +98,10 @@ pub(crate) async fn set(work: &mut Work, name: &QueueName, patch: &QueuePatch) -
     }
     if changes_groups {
         work.rows(sql::ALL_DIRTY, params![number]).await?;
+    }
+    if let Some(rate) = work.queue(number)?.settings.rate.filter(|rate| Some(*rate) != rate_before) {
+        let starts = rates::starts(work, vec![number]).await?.remove(&number).unwrap_or_default();
+        rates::keep(work, number, rate, &starts).await?;
     }
     work.emit(EventKind::QueueChanged, number, None);
     work.hint(number);
@@ -157,6 +163,7 @@ pub(crate) async fn delete(
         sql::DROP_MEMBERS,
         sql::DROP_DIRTY,
         sql::DROP_GROUPS,
+        sql::DROP_STARTS,
         sql::LOCK_QUEUE_KEYS,
         sql::DROP_KEYS,
     ];

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use onefold_core::{DurationMs, Event, IllegalTransition, QueueSettings, State, Timestamp, limits, rules};
 
 use crate::error::Outcome;
+use crate::ops::rates;
 use crate::place::{TIMER_EXPIRE, TIMER_PURGE, TIMER_RUN};
 use crate::rows::{Coded, QueueNumber, duration_code};
 use crate::work::{Lists, PURGED_RETENTION, Work};
@@ -49,6 +50,7 @@ impl Done {
 /// out when all of it is in line.
 pub(crate) async fn jobs(work: &mut Work, retires: bool) -> Outcome<Done> {
     let due = timers(work).await?;
+    rates::open(work).await?;
     let lost = deadlines(work).await?.and(watched(work).await?);
     let retired =
         if retires { retention(work).await?.and(retired_lots(work).await?) } else { Done::default() };
@@ -328,7 +330,8 @@ pub(crate) async fn old_keys(work: &mut Work) -> Outcome<Done> {
 
 /// When something becomes due, if anything does.
 pub(crate) async fn next_due(work: &mut Work) -> Outcome<Option<Timestamp>> {
-    let rows = work.rows(sql::NEXT_DUE, params![]).await?;
+    let now = work.now.as_unix_ms();
+    let rows = work.rows(sql::NEXT_DUE, params![now]).await?;
     let due: Option<i64> = match rows.first() {
         Some(row) => row.try_get(0)?,
         None => None,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use onefold_core::{
     BackupDone, EngineError, EngineResult, JobId, JobPage, JobView, ListParams, QueueCounts, QueueName,
-    QueueSettings, QueueView, Timestamp,
+    QueueSettings, QueueView, Starts, Timestamp,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
@@ -137,7 +137,7 @@ impl Inspector {
     /// # Errors
     /// As [`Inspector::facts`].
     pub fn get(&self, id: JobId) -> EngineResult<Option<JobView>> {
-        answer(self.show_queues().and_then(|_| reader::get(&self.conn, &self.shared, id)))
+        answer(self.show_queues().and_then(|_| reader::get(&self.conn, &self.shared, id, Timestamp::EPOCH)))
     }
 
     /// Jobs, newest first; a page may be short and still have a cursor.
@@ -145,7 +145,9 @@ impl Inspector {
     /// # Errors
     /// As [`Inspector::facts`].
     pub fn list(&self, params: &ListParams) -> EngineResult<JobPage> {
-        answer(self.show_queues().and_then(|_| reader::list(&self.conn, &self.shared, params)))
+        answer(
+            self.show_queues().and_then(|_| reader::list(&self.conn, &self.shared, params, Timestamp::EPOCH)),
+        )
     }
 
     /// Writes a consistent copy to a file that must not exist, beside a running server.
@@ -178,6 +180,8 @@ impl Inspector {
                 name: queue.name.clone(),
                 settings: Arc::new(queue.settings.clone()),
                 running: queue.counts.running,
+                // Which of them still count depends on the time, which nobody tells here.
+                starts: Starts::default(),
             };
             self.shared.show_queue(queue.id, Some(seen));
         }

@@ -4,7 +4,7 @@
 use onefold_core::{State, Timestamp, rules};
 
 use super::memory::{QueueId, SetName};
-use super::store::{Pending, Store, stored_queue};
+use super::store::{Pending, Store};
 use crate::error::StoreResult;
 use crate::rows;
 
@@ -51,8 +51,8 @@ impl Store<'_> {
         for id in dirty.queues {
             self.shown.push(id);
             if let Some(queue) = self.mem.queue(id) {
-                let (settings, counts) = stored_queue(queue)?;
-                self.stmts.queue_update.execute((id, settings, counts))?;
+                let (settings, counts, starts) = queue.stored()?;
+                self.stmts.queue_update.execute((id, settings, counts, starts))?;
             }
         }
         for bucket in dirty.retention {

@@ -6,6 +6,7 @@ use super::memory::SetName;
 use super::store::{Entry, Places, Store};
 use crate::error::{StoreError, StoreResult};
 use crate::rows;
+use crate::shared::QueueSeen;
 
 /// Payload read ahead at the most, the last job's aside.
 const RUN_BYTES_MAX: usize = 1024 * 1024;
@@ -156,7 +157,7 @@ impl Store<'_> {
             Some(queue) if entry.job.state == State::Available => {
                 let ready = self.mem.set(SetName::Ready(entry.queue, entry.job.priority));
                 let leasable = ready.is_some_and(|set| set.contains(entry.seq()));
-                crate::reader::waiting(leasable, &queue.settings, queue.counts.running)
+                crate::reader::waiting(leasable, &QueueSeen::of(queue), self.now)
             }
             _ => None,
         };

@@ -85,6 +85,9 @@ impl Store<'_> {
             if found.settings.paused || full {
                 return Ok(None);
             }
+            if found.settings.rate.is_some_and(|rate| found.starts.room(rate, self.now) == 0) {
+                return Ok(None);
+            }
             let Some(seq) = self.mem.first_ready(queue) else { return Ok(None) };
             let mut entry = self.take_in_turn(seq)?;
             if !rules::is_expired(&entry.job, self.now) {
@@ -120,6 +123,12 @@ impl Store<'_> {
         })?;
         if changed.is_err() {
             return Ok(None);
+        }
+        if let Some(rate) = self.mem.queue(entry.queue).and_then(|queue| queue.settings.rate) {
+            let now = self.now;
+            if let Some(starts) = self.mem.starts(entry.queue) {
+                starts.add(rate, now, 1);
+            }
         }
         let checkpoint: Option<Bytes> =
             if again { crate::reader::read_optional(&mut self.stmts.checkpoint_select, seq)? } else { None };

@@ -276,7 +276,9 @@ impl Store<'_> {
         let keeps_less = [State::Completed, State::Cancelled, State::Dead]
             .iter()
             .any(|state| settings.retention(*state) < old.retention(*state));
-        let opens = settings.concurrency != old.concurrency || settings.paused != old.paused;
+        let opens = settings.concurrency != old.concurrency
+            || settings.rate != old.rate
+            || settings.paused != old.paused;
         queue.settings = Arc::new(settings);
         self.mem.put_queue(id, Some(queue));
         self.regroup_queue(id, &old)?;

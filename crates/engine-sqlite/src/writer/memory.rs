@@ -3,11 +3,11 @@
 //! transaction are undone if it is rolled back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use onefold_core::{Group, QueueCounts, QueueName, QueueSettings, Timestamp};
+use onefold_core::{Group, QueueCounts, QueueName, Starts, Timestamp};
 
+use super::queue::Queue;
 use super::seal::Sealing;
 use crate::key_index::{Filter, KeyHash, KeyIndex, Place};
 use crate::ledger_id::LedgerId;
@@ -41,14 +41,6 @@ impl SetName {
             _ => None,
         }
     }
-}
-
-/// A queue as the writer knows it.
-#[derive(Debug, Clone)]
-pub(crate) struct Queue {
-    pub(crate) name: QueueName,
-    pub(crate) settings: Arc<QueueSettings>,
-    pub(crate) counts: QueueCounts,
 }
 
 /// A change that can be taken back.
@@ -85,6 +77,8 @@ pub(crate) struct Memory {
     sealing: Sealing,
     queues: HashMap<QueueId, Queue>,
     queue_ids: HashMap<QueueName, QueueId>,
+    /// Queues that have a rate.
+    rated: BTreeSet<QueueId>,
     retention: BTreeMap<u64, Timestamp>,
     running_groups: HashSet<(QueueId, Group)>,
     /// The next counter of each expiry class of the ledger.
@@ -116,6 +110,7 @@ impl Memory {
             sealing: Sealing::default(),
             queues: HashMap::new(),
             queue_ids: HashMap::new(),
+            rated: BTreeSet::new(),
             retention: BTreeMap::new(),
             running_groups: HashSet::new(),
             ledger_tails: BTreeMap::new(),
@@ -298,8 +293,7 @@ impl Memory {
 
     pub(crate) fn load_queue(&mut self, id: QueueId, queue: Queue) {
         self.counters.next_queue = self.counters.next_queue.max(id + 1);
-        self.queue_ids.insert(queue.name.clone(), id);
-        self.queues.insert(id, queue);
+        self.replace_queue(id, Some(queue));
     }
 
     /// Makes, changes (`Some`) or forgets (`None`) a queue.
@@ -310,8 +304,12 @@ impl Memory {
     }
 
     fn replace_queue(&mut self, id: QueueId, queue: Option<Queue>) -> Option<Queue> {
+        self.rated.remove(&id);
         match queue {
             Some(queue) => {
+                if queue.settings.rate.is_some() {
+                    self.rated.insert(id);
+                }
                 self.queue_ids.insert(queue.name.clone(), id);
                 self.queues.insert(id, queue)
             }
@@ -327,11 +325,25 @@ impl Memory {
 
     /// The counts of a queue, to be changed.
     pub(crate) fn counts(&mut self, id: QueueId) -> Option<&mut QueueCounts> {
+        self.queue_changing(id).map(|queue| &mut queue.counts)
+    }
+
+    /// What counts for the rate of a queue, to be changed.
+    pub(crate) fn starts(&mut self, id: QueueId) -> Option<&mut Starts> {
+        self.queue_changing(id).map(|queue| &mut queue.starts)
+    }
+
+    fn queue_changing(&mut self, id: QueueId) -> Option<&mut Queue> {
         let queue = self.queues.get_mut(&id)?;
         if self.dirty_queues.insert(id) {
             self.undo.push(Undo::Queue(id, Some(Box::new(queue.clone()))));
         }
-        Some(&mut queue.counts)
+        Some(queue)
+    }
+
+    /// Queues that have a rate.
+    pub(crate) fn rated(&self) -> impl Iterator<Item = (QueueId, &Queue)> + '_ {
+        self.rated.iter().filter_map(|id| Some((*id, self.queues.get(id)?)))
     }
 
     // Groups.

@@ -11,6 +11,7 @@ pub(crate) mod ledger;
 mod manage;
 pub(crate) mod memory;
 mod parked;
+pub(crate) mod queue;
 mod ready;
 pub(crate) mod seal;
 mod settle;
@@ -334,11 +335,7 @@ impl<'c> Writer<'c> {
         let finished = std::mem::take(&mut self.store.finished);
         let shown: Vec<i64> = self.store.take_shown();
         for id in shown {
-            let seen = self.store.mem.queue(id).map(|queue| QueueSeen {
-                name: queue.name.clone(),
-                settings: Arc::clone(&queue.settings),
-                running: queue.counts.running,
-            });
+            let seen = self.store.mem.queue(id).map(QueueSeen::of);
             self.shared.show_queue(id, seen);
         }
         self.store.committed();

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use onefold_core::{
     Backoff, DurationMs, Entropy, Event, EventKind, EvidenceKind, FreeOn, Group, Job, JobSpec, Key,
-    Outcome as AttemptOutcome, QueueName, RetryPolicy, Seq, State, Timestamp, TokenSequence, limits,
+    Outcome as AttemptOutcome, QueueName, RetryPolicy, Seq, Starts, State, Timestamp, TokenSequence, limits,
 };
 
-use super::memory::{Counters, Memory, Queue, QueueId, SetName};
-use crate::error::{StoreError, StoreResult};
+use super::memory::{Counters, Memory, QueueId, SetName};
+use super::queue::Queue;
+use crate::error::StoreResult;
 use crate::events::{EventLog, NewEvent};
 use crate::key_index::KeyHasher;
 use crate::ledger_id::LedgerId;
@@ -380,9 +381,14 @@ impl<'c> Store<'c> {
         }
         let id = self.mem.counters.next_queue;
         self.mem.counters.next_queue += 1;
-        let queue = Queue { name: name.clone(), settings: Arc::default(), counts: Default::default() };
-        let (settings, counts) = stored_queue(&queue)?;
-        self.stmts.queue_insert.execute((id, name.as_str(), settings, counts))?;
+        let queue = Queue {
+            name: name.clone(),
+            settings: Arc::default(),
+            counts: Default::default(),
+            starts: Starts::default(),
+        };
+        let (settings, counts, starts) = queue.stored()?;
+        self.stmts.queue_insert.execute((id, name.as_str(), settings, counts, starts))?;
         self.mem.put_queue(id, Some(queue));
         Ok(id)
     }
@@ -396,11 +402,4 @@ fn told_as(event: Event, state: State) -> EventKind {
         State::Cancelled => EventKind::Cancelled,
         State::Scheduled | State::Available | State::Running | State::Retrying => EventKind::of(event),
     }
-}
-
-pub(crate) fn stored_queue(queue: &Queue) -> StoreResult<(String, String)> {
-    let cannot = |_| StoreError::corrupt("a queue's settings cannot be written".to_owned());
-    let settings = serde_json::to_string(queue.settings.as_ref()).map_err(cannot)?;
-    let counts = serde_json::to_string(&queue.counts).map_err(cannot)?;
-    Ok((settings, counts))
 }

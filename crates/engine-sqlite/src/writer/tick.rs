@@ -5,6 +5,7 @@ use std::sync::Arc;
 use onefold_core::{Attempt, DurationMs, Event, JobId, QueueSettings, State, Timestamp, limits, rules};
 
 use super::memory::QueueId;
+use super::queue::Queue;
 use super::store::Store;
 use crate::error::StoreResult;
 use crate::rows;
@@ -39,6 +40,7 @@ impl Store<'_> {
         self.load_timers()?;
         self.fire_timers(&mut work)?;
         self.pass_deadlines(&mut work)?;
+        self.open_rates();
         self.retire_jobs(&mut work, retention_slack_ms)?;
         work.more |= self.retire_ledger(KEYS_PER_TICK)?;
         work.more |= self.retire_history()?;
@@ -141,6 +143,26 @@ impl Store<'_> {
         Ok(())
     }
 
+    /// Lets polls be looked at again where a rate has room for them.
+    fn open_rates(&mut self) {
+        let now = self.now;
+        let ahead: Vec<QueueId> = self
+            .mem
+            .rated()
+            .filter(|(_, queue)| queue.starts.last().is_some_and(|last| last > now))
+            .map(|(id, _)| id)
+            .collect();
+        for id in ahead {
+            if let Some(starts) = self.mem.starts(id) {
+                starts.settle(now);
+            }
+        }
+        let has_room = |queue: &Queue| queue.counts.available > 0 && queue.full_until(now).is_none();
+        let open: Vec<QueueId> =
+            self.mem.rated().filter(|(_, queue)| has_room(queue)).map(|(id, _)| id).collect();
+        open.into_iter().for_each(|id| self.mem.wake(id));
+    }
+
     fn retire_jobs(&mut self, work: &mut Work, slack_ms: u64) -> StoreResult<()> {
         let slack = DurationMs::from_ms(slack_ms);
         let due = |at: Timestamp, now: Timestamp| at == Timestamp::EPOCH || at.saturating_add(slack) <= now;
@@ -233,7 +255,12 @@ impl Store<'_> {
         let timer = self.mem.first_timer().map(|(at, _)| at);
         let deadline = self.mem.first_deadline().map(|(at, _)| at);
         let retention = self.mem.retention_buckets().map(|(_, at)| at.saturating_add(slack)).min();
-        [timer, deadline, retention].into_iter().flatten().fold(a_minute.min(load_timers), Timestamp::min)
+        let waits = self.mem.rated().filter(|(_, queue)| queue.counts.available > 0);
+        let rate = waits.filter_map(|(_, queue)| queue.full_until(self.now)).min();
+        [timer, deadline, retention, rate]
+            .into_iter()
+            .flatten()
+            .fold(a_minute.min(load_timers), Timestamp::min)
     }
 }
 

@@ -1,18 +1,15 @@
 //! Queues and their settings.
 
 use onefold_core::{
-    DurationMs, GroupHead, OnDead, QueueCounts, QueuePatch, QueueSettings, QueueView, Timestamp, limits,
+    DurationMs, GroupHead, OnDead, QueueCounts, QueuePatch, QueueSettings, QueueView, Rate, Timestamp, limits,
 };
 use onefold_wire::{self as wire, ErrorCode, Span, Text};
 
-use super::{backoff, backoff_view, number_within, some_duration, span, time_text, word};
+use super::{backoff, backoff_view, duration, number_within, some_duration, span, time_text, word};
 use crate::failure::Failure;
 
 /// The change a caller asks for. `null` for a group of settings resets each of them.
 pub(crate) fn patch(given: wire::QueuePatch<'_>) -> Result<QueuePatch, Failure> {
-    if given.rate.is_some() {
-        return Err(Failure::field(ErrorCode::NotYet, "rate", "rates are not built yet: leave it out"));
-    }
     let policy = match given.group_policy {
         None => wire::GroupPolicy::default(),
         Some(Some(policy)) => policy,
@@ -39,6 +36,7 @@ pub(crate) fn patch(given: wire::QueuePatch<'_>) -> Result<QueuePatch, Failure> 
     Ok(QueuePatch {
         paused: given.paused,
         concurrency: given.concurrency.map(concurrency_within).transpose()?,
+        rate: given.rate.map(|wish| wish.map(rate).transpose()).transpose()?,
         group_head: chosen("group_policy.head", policy.head, GroupHead::parse, "hold or skip")?,
         on_dead: chosen("group_policy.on_dead", policy.on_dead, OnDead::parse, "continue or block")?,
         max_attempts,
@@ -48,6 +46,12 @@ pub(crate) fn patch(given: wire::QueuePatch<'_>) -> Result<QueuePatch, Failure> 
         retain_cancelled: lasting("retention.cancelled", retention.cancelled)?,
         retain_dead: lasting("retention.dead", retention.dead)?,
     })
+}
+
+fn rate(given: wire::Rate<'_>) -> Result<Rate, Failure> {
+    let rate = Rate { limit: given.limit, per: duration("rate.per", &given.per)? };
+    rate.check().map_err(|why| Failure::not_allowed("rate", why))?;
+    Ok(rate)
 }
 
 /// Absent: stays; `null`: back to the default.
@@ -77,6 +81,7 @@ pub(crate) fn view(queue: &QueueView, now: Timestamp) -> wire::Queue<'_> {
         name: Text::from(queue.name.as_str()),
         paused: settings.paused,
         concurrency: settings.concurrency,
+        rate: settings.rate.map(|rate| wire::Rate { limit: rate.limit, per: span(rate.per) }),
         group_policy: group_policy(settings),
         retry: retry(settings),
         dedup_window: settings.dedup_window.map(span),

@@ -2,7 +2,7 @@
 //! The operations of a case. They name jobs, leases, keys and times by small numbers that find
 //! something whatever came before, so that a list stays playable when operations are left out.
 
-use onefold_core::{DurationMs, JobId, Seq, Timestamp};
+use onefold_core::{DurationMs, JobId, Rate, Seq, Timestamp};
 
 /// One operation.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,6 +165,7 @@ pub enum What {
 pub enum Change {
     Pause(bool),
     Concurrency(Option<u32>),
+    Rate(Option<Rate>),
     Skip(Option<bool>),
     Block(Option<bool>),
     MaxAttempts(Option<u32>),

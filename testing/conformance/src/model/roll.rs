@@ -1,6 +1,6 @@
 //! Rolling the operations of a case.
 
-use onefold_core::{DurationMs, Entropy, SeededEntropy};
+use onefold_core::{DurationMs, Entropy, Rate, SeededEntropy};
 
 use super::ops::{Call, Change, Item, Op, Pick, What, Write};
 use crate::{days, hours, ms, secs};
@@ -79,6 +79,10 @@ impl Roll {
         SPANS[self.below(9) as usize]
     }
 
+    fn rate_span(&self) -> DurationMs {
+        [ms(100), secs(1), secs(30), hours(1)][self.below(4) as usize]
+    }
+
     fn lease_span(&self) -> DurationMs {
         [ms(100), secs(1), secs(30), secs(60), hours(1)][self.below(5) as usize]
     }
@@ -137,7 +141,7 @@ impl Roll {
     }
 
     fn change(&self) -> Change {
-        match self.below(9) {
+        match self.below(10) {
             0 => Change::Pause(true),
             1 => Change::Pause(false),
             2 => Change::Concurrency(self.maybe(2, |roll| 1 + roll.below(3) as u32)),
@@ -146,6 +150,9 @@ impl Roll {
             5 => Change::MaxAttempts(self.maybe(2, |roll| 1 + roll.below(4) as u32)),
             6 => Change::Backoff(self.maybe(2, |roll| roll.byte(3))),
             7 => Change::Window(self.maybe(2, Roll::span)),
+            8 => Change::Rate(
+                self.maybe(3, |roll| Rate { limit: 1 + roll.below(4) as u32, per: roll.rate_span() }),
+            ),
             _ => Change::Retain(self.byte(3), self.maybe(2, Roll::span)),
         }
     }

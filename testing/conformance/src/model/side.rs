@@ -303,6 +303,7 @@ fn patch(change: &Change) -> QueuePatch {
     match change {
         Change::Pause(paused) => QueuePatch { paused: Some(*paused), ..none },
         Change::Concurrency(limit) => QueuePatch { concurrency: Some(*limit), ..none },
+        Change::Rate(rate) => QueuePatch { rate: Some(*rate), ..none },
         Change::Skip(skip) => QueuePatch { group_head: Some(skip.map(head)), ..none },
         Change::Block(block) => QueuePatch { on_dead: Some(block.map(dead)), ..none },
         Change::MaxAttempts(n) => QueuePatch { max_attempts: Some(*n), ..none },

@@ -1,7 +1,7 @@
 //! Queues and their settings.
 
 use onefold_core::{
-    Backoff, DeletedQueue, End, QueueCounts, QueuePatch, QueueSettings, Refusal, State, Waiting,
+    Backoff, DeletedQueue, End, QueueCounts, QueuePatch, QueueSettings, Rate, Refusal, State, Waiting,
 };
 
 use crate::{
@@ -134,6 +134,7 @@ pub async fn a_change_leaves_the_rest_alone(h: &mut dyn Harness) {
     let all = QueueSettings {
         paused: true,
         concurrency: Some(3),
+        rate: Some(Rate { limit: 4, per: secs(2) }),
         group_head: Some(onefold_core::GroupHead::Skip),
         on_dead: Some(onefold_core::OnDead::Block),
         max_attempts: Some(4),
@@ -146,6 +147,7 @@ pub async fn a_change_leaves_the_rest_alone(h: &mut dyn Harness) {
     let everything = QueuePatch {
         paused: Some(true),
         concurrency: Some(all.concurrency),
+        rate: Some(all.rate),
         group_head: Some(all.group_head),
         on_dead: Some(all.on_dead),
         max_attempts: Some(all.max_attempts),
@@ -160,8 +162,8 @@ pub async fn a_change_leaves_the_rest_alone(h: &mut dyn Harness) {
     h.reopen_after_crash().await;
     let view = h.engine().queue(queue("q")).await.unwrap().unwrap();
     assert_eq!(view.settings, all);
-    let back = QueuePatch { on_dead: Some(None), backoff: Some(None), ..concurrency(None) };
-    let expected = QueueSettings { on_dead: None, backoff: None, concurrency: None, ..all };
+    let back = QueuePatch { on_dead: Some(None), rate: Some(None), backoff: Some(None), ..concurrency(None) };
+    let expected = QueueSettings { on_dead: None, rate: None, backoff: None, concurrency: None, ..all };
     assert_eq!(h.set("q", back).await.settings, expected);
 }
 

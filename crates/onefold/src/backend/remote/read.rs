@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use onefold_core::{
     Added, Backoff, DeadReason, DurationMs, Evidence, EvidenceKind, FencingToken, GroupHead, JobError, JobId,
-    JobStatus, Label, OnDead, Progress, QueueCounts, QueueName, QueueSettings, Settled, State, Timestamp,
-    Waiting,
+    JobStatus, Label, OnDead, Progress, QueueCounts, QueueName, QueueSettings, Rate, Settled, State,
+    Timestamp, Waiting,
 };
 use onefold_wire::{self as wire, RawValue, Span, Text};
 
@@ -230,6 +230,11 @@ pub(super) fn queue(queue: &wire::Queue<'_>) -> Outcome<QueueView> {
     let settings = QueueSettings {
         paused: queue.paused,
         concurrency: queue.concurrency,
+        rate: queue
+            .rate
+            .as_ref()
+            .map(|rate| span(&rate.per).map(|per| Rate { limit: rate.limit, per }))
+            .transpose()?,
         group_head: policy.head.flatten().map(|text| word(&text, GroupHead::parse)).transpose()?,
         on_dead: policy.on_dead.flatten().map(|text| word(&text, OnDead::parse)).transpose()?,
         max_attempts: retry.max_attempts.flatten(),

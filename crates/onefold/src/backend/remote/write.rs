@@ -190,7 +190,7 @@ pub(super) fn queue_patch(patch: &QueuePatch) -> wire::QueuePatch<'static> {
     wire::QueuePatch {
         paused: patch.paused,
         concurrency: patch.concurrency,
-        rate: None,
+        rate: patch.rate.map(|wish| wish.map(|rate| wire::Rate { limit: rate.limit, per: span(rate.per) })),
         group_policy: (patch.group_head.is_some() || patch.on_dead.is_some()).then_some(Some(group_policy)),
         retry: (patch.max_attempts.is_some() || patch.backoff.is_some()).then_some(Some(retry)),
         dedup_window: time(patch.dedup_window),

@@ -1,0 +1,1 @@
+DELETE FROM onefold.rates WHERE ns = 0 AND queue = $1::integer
