@@ -77,6 +77,7 @@ statements! {
     INSERT_WATCHES = "lease/insert_watches",
     ALL_WATCHES = "lease/all_watches",
     UPDATE_LEASES = "lease/update",
+    PUT_OFF_LEASES = "lease/put_off",
     DELETE_LEASES = "lease/delete",
     INSERT_READY = "lease/insert_ready",
     DELETE_READY = "lease/delete_ready",

@@ -483,6 +483,15 @@ async fn bad_options_are_refused_each_with_its_sqlstate() {
         told(&sql_add(&client, "q", Some(&large), &json!({})).await.unwrap_err()).1,
         "payload-too-large"
     );
+    for bad in ["1 MiB", "1.5", "-1", "99999999999999999999"] {
+        client.batch_execute(&format!("SET onefold.payload_bytes_max = '{bad}'")).await.unwrap();
+        let refused = sql_add(&client, "q", Some("1"), &json!({})).await.unwrap_err();
+        assert_eq!(told(&refused).1, "invalid-field", "{bad}");
+        let sentence = refused.as_db_error().unwrap().message();
+        assert!(sentence.contains("onefold.payload_bytes_max") && sentence.contains(bad), "{sentence}");
+    }
+    client.batch_execute("SET onefold.payload_bytes_max = 99999999999").await.unwrap();
+    assert!(sql_add(&client, "q", Some("1"), &json!({})).await.is_ok(), "the most there can be");
     client.batch_execute("SET onefold.payload_bytes_max = 2000000").await.unwrap();
     assert!(sql_add(&client, "q", Some(&large), &json!({})).await.is_ok());
     assert_eq!(
@@ -544,10 +553,11 @@ async fn every_sqlstate_is_documented() {
     assert!(rows.len() > 20);
 }
 
-/// Waits until somebody waits for a lock.
-async fn until_blocked(client: &Client) {
-    let waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%-- blocked%'";
-    while client.query(waits, &[]).await.unwrap().is_empty() {
+/// Waits until somebody waits for a lock with this in his query. The server has other tests' queries, too.
+async fn until_blocked(client: &Client, mark: &str) {
+    let waits =
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, '-- ' || $1) > 0";
+    while client.query(waits, &[&mark]).await.unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
 }
@@ -564,10 +574,12 @@ async fn i3_the_second_of_two_open_transactions_waits_for_the_first() {
         let open = first.transaction().await.unwrap();
         let row = open.query_one("SELECT add('q', '1', $1::text::jsonb)->>'id'", &[&key]).await.unwrap();
         let first_id: String = row.get(0);
-        let text =
-            format!("SELECT add('q', '{}', $1::text::jsonb)::text -- blocked", if same { 1 } else { 2 });
+        let text = format!(
+            "SELECT add('q', '{}', $1::text::jsonb)::text -- second of two",
+            if same { 1 } else { 2 }
+        );
         let waiting = tokio::spawn(async move { second.query_one(&text, &[&key]).await });
-        until_blocked(&watcher).await;
+        until_blocked(&watcher, "second of two").await;
         if commits {
             open.commit().await.unwrap()
         } else {
@@ -603,11 +615,11 @@ async fn i3_under_stricter_isolation_a_race_asks_for_another_try() {
         let asked = key.clone();
         let waiting = tokio::spawn(async move {
             let tx = second.build_transaction().isolation_level(level).start().await.unwrap();
-            let outcome = tx.query_one("SELECT add('q', '1', $1::text::jsonb) -- blocked", &[&asked]).await;
+            let outcome = tx.query_one("SELECT add('q', '1', $1::text::jsonb) -- stricter", &[&asked]).await;
             tx.rollback().await.unwrap();
             (outcome, second)
         });
-        until_blocked(&watcher).await;
+        until_blocked(&watcher, "stricter").await;
         open.commit().await.unwrap();
         let (outcome, second) = waiting.await.unwrap();
         assert_eq!(outcome.unwrap_err().code().unwrap().code(), "40001");

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use kit::*;
-use onefold_core::{AddParams, DurationMs, Engine, EngineError, LeaseParams, NewJob, Refusal, When};
+use onefold_core::{
+    AddParams, DurationMs, Engine, EngineError, JobFilter, JobId, LeaseParams, LeasedJob, NewJob,
+    RedriveParams, Refusal, SettleAction, SettleOp, State, When,
+};
 use onefold_engine_postgres::{Migrated, OpenError, PostgresConfig, SCHEMA_VERSION, migrate};
 
 /// I3: a key in somebody's open transaction delays only callers of that key; they are told to try again, and answered
@@ -35,8 +38,11 @@ async fn i3_an_open_transaction_delays_only_callers_of_its_key() {
         let waiting: Vec<_> = (0..40).map(|_| node.add(add_params("q", vec![keyed(&key)]))).collect();
         let more =
             vec![keyed(&format!("before {committed}")), keyed(&key), keyed(&format!("after {committed}"))];
-        let mixed = node.add(add_params("q", more.clone()));
-        let atomic = node.add(AddParams { atomic: true, ..add_params("q", more) });
+        let mixed = node.add(add_params("q", more));
+        // With keys of its own: those of the call beside it may be held for a moment, too.
+        let one = |place: &str| keyed(&format!("atomic {place} {committed}"));
+        let all = vec![one("before"), keyed(&key), one("after")];
+        let atomic = node.add(AddParams { atomic: true, ..add_params("q", all) });
         assert!(!add_one(&node, "q", keyed(&format!("meanwhile {committed}"))).await.duplicate);
         for one in waiting {
             assert_eq!(one.await, Ok(vec![Err(Refusal::KeyInProgress)]));
@@ -234,6 +240,82 @@ async fn what_cannot_be_opened_says_why() {
     assert!(matches!(try_node(&guest).await, Err(OpenError::Privileges(_))));
     owner.batch_execute(&format!("DROP ROLE {role}")).await.unwrap();
     owner.batch_execute(&format!("DROP DATABASE {latin} WITH (FORCE)")).await.unwrap();
+}
+
+/// However many jobs somebody's open transaction holds that are due, those of others come due, and a tick that can do nothing says
+/// to come again later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn held_jobs_that_are_due_keep_no_others_waiting() {
+    const MANY: usize = 600;
+    let config = config();
+    let node = node(&config).await;
+    let soon = |ms| NewJob { when: When::After(DurationMs::from_ms(ms)), ..NewJob::default() };
+    assert_eq!(add(&node, "held", vec![soon(1); MANY]).await.len(), MANY);
+    add(&node, "held-running", vec![NewJob::default(); MANY]).await;
+    add(&node, "running", vec![NewJob::default()]).await;
+    let extend = |leased: &LeasedJob, ms| SettleOp {
+        id: leased.job.id,
+        token: leased.attempt().unwrap().token,
+        action: SettleAction::Extend(DurationMs::from_ms(ms)),
+    };
+    for (name, ms) in [("held-running", 100), ("running", 101)] {
+        let leased = lease(&node, name, MANY as u32).await;
+        let extended = node.settle(leased.iter().map(|leased| extend(leased, ms)).collect()).await.unwrap();
+        assert!(extended.iter().all(Result::is_ok));
+    }
+    let mut other = other(&config).await;
+    let open = other.transaction().await.unwrap();
+    open.batch_execute(
+        "SELECT * FROM jobs JOIN queues USING (queue) WHERE name LIKE 'held%' FOR UPDATE OF jobs",
+    )
+    .await
+    .unwrap();
+    add(&node, "free", vec![soon(2)]).await;
+    let mut seen = (0, 0);
+    let mut tick = async || {
+        let before = node.clock().now();
+        let ticked = node.tick().await.unwrap();
+        seen = (seen.0 + ticked.due, seen.1 + ticked.expired);
+        (seen, ticked.next >= before.saturating_add(DurationMs::from_ms(100)))
+    };
+    // A tick that finds nothing to do has seen everything that is due by then.
+    let mut busy = 0;
+    while tick().await.0 != (1, 1) {
+        busy += 1;
+        assert!(busy < 2_000, "those nobody holds are never looked at");
+    }
+    let mut busy = 0;
+    while !tick().await.1 {
+        busy += 1;
+        assert!(busy < 20, "a tick that can do nothing asks for the next one at once");
+    }
+    open.rollback().await.unwrap();
+    while tick().await.0 != (MANY as u64 + 1, MANY as u64 + 1) {}
+}
+
+/// A queue that was deleted while a user's own transaction added to it is there again, for who redrives as for who looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_deleted_while_it_was_added_to_is_there_again() {
+    let config = config();
+    let node = node(&config).await;
+    add_one(&node, "q", NewJob::default()).await;
+    let redrive = RedriveParams {
+        filter: JobFilter::default(),
+        queue: queue("q"),
+        states: vec![State::Cancelled],
+        limit: 10,
+        accept_duplicates: false,
+    };
+    let mut user = other(&config).await;
+    let open = user.transaction().await.unwrap();
+    let added = open.query_one("SELECT add('q') ->> 'id'", &[]).await.unwrap();
+    assert!(node.delete_queue(queue("q"), true).await.unwrap().is_ok());
+    assert_eq!(node.redrive(redrive.clone()).await.unwrap(), Err(Refusal::QueueNotFound));
+    open.commit().await.unwrap();
+    let id: JobId = added.get::<_, &str>(0).parse().unwrap();
+    assert!(node.cancel(id, false).await.unwrap().is_ok());
+    assert_eq!(node.queue(queue("q")).await.unwrap().unwrap().counts.cancelled, 1);
+    assert_eq!(node.redrive(redrive).await.unwrap().unwrap().redriven, 1);
 }
 
 /// Bad input: a damaged row is told to whoever asks for it, and keeps nobody from the others.

@@ -375,9 +375,7 @@ $body$;
 CREATE OR REPLACE FUNCTION onefold.add_job(queue text, form smallint, payload bytea, canonical bytea, opts jsonb)
 RETURNS jsonb LANGUAGE plpgsql AS $body$
 DECLARE
-    -- A setting, not one of our tables.
-    most CONSTANT integer := least(52428800, coalesce(
-        nullif(current_setting(concat('onefold', '.payload_bytes_max'), true), '')::integer, 1048576));
+    most CONSTANT integer := onefold.payload_bytes_max();
     of_queue record;
     spec onefold.specs;
     priority smallint;

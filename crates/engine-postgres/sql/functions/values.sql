@@ -47,6 +47,21 @@ BEGIN
 END
 $body$;
 
+-- What `SET` or `ALTER ROLE` says a payload may have, up to the most there can be.
+CREATE OR REPLACE FUNCTION onefold.payload_bytes_max() RETURNS integer LANGUAGE plpgsql STABLE AS $body$
+DECLARE
+    -- A setting, not one of our tables.
+    name CONSTANT text := concat('onefold', '.payload_bytes_max');
+    given CONSTANT text := nullif(current_setting(name, true), '');
+BEGIN
+    IF given COLLATE "C" !~ '^[0-9]{1,18}$' THEN
+        PERFORM onefold.refuse('invalid-field', format('the setting `%s` is a number of bytes, and not %L', name, given),
+            jsonb_build_object('field', name));
+    END IF;
+    RETURN least(52428800, coalesce(given::bigint, 1048576));
+END
+$body$;
+
 CREATE OR REPLACE FUNCTION onefold.now_ms() RETURNS bigint LANGUAGE sql VOLATILE AS $body$
     SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 $body$;

@@ -6,6 +6,7 @@ use onefold_core::{
 };
 
 use super::look::{filter_columns, get, state_codes};
+use super::queues::is_there;
 use crate::error::{Outcome, corrupt};
 use crate::params;
 use crate::rows::seq_code;
@@ -115,10 +116,12 @@ fn retry_one(
 }
 
 pub(crate) async fn redrive(work: &mut Work, params: &RedriveParams) -> Outcome<ItemResult<Redriven>> {
-    let number = work.queue_number(&params.queue).await?;
-    let Some(number) = number.filter(|number| work.queue(*number).is_ok_and(|queue| queue.alive)) else {
+    let Some(number) = work.queue_number(&params.queue).await? else {
         return Ok(Err(Refusal::QueueNotFound));
     };
+    if !is_there(work, number).await? {
+        return Ok(Err(Refusal::QueueNotFound));
+    }
     let mut states = params.states.clone();
     states.retain(|state| matches!(state, State::Dead | State::Cancelled));
     if states.is_empty() {

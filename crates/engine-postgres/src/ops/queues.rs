@@ -68,6 +68,15 @@ async fn views(work: &mut Work, numbers: Vec<QueueNumber>) -> Outcome<Vec<QueueV
     Ok(views)
 }
 
+/// Whether a queue that was read is there: it may have been deleted while a job was being added to it.
+pub(crate) async fn is_there(work: &mut Work, number: QueueNumber) -> Outcome<bool> {
+    if work.queue(number)?.alive {
+        return Ok(true);
+    }
+    let counts = counts_of(work, Some(vec![number])).await?;
+    Ok(counts.get(&number).is_some_and(|counts| counts.accepted > 0))
+}
+
 pub(crate) async fn all(work: &mut Work) -> Outcome<Vec<QueueView>> {
     let rows = work.rows(sql::QUEUES, params![]).await?;
     let numbers = work.read_queues(&rows)?;

@@ -67,12 +67,14 @@ async fn timers(work: &mut Work) -> Outcome<Done> {
     let rows = work.rows(sql::DUE, params![now.as_unix_ms(), BATCH]).await?;
     work.load_free(seqs_of(&rows)?).await?;
     work.lock_groups().await?;
-    let mut done = Done { more: rows.len() as i64 == BATCH, ..Done::default() };
+    let is_full = rows.len() as i64 == BATCH;
+    let mut done = Done { more: is_full, ..Done::default() };
     let (mut purge, mut stale, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
         let (seq, kind, due): (i64, i16, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let Some(job) = work.record(seq).map(|record| record.job.clone()) else {
-            missing.push((due, seq));
+        let Some((job, timer)) = work.record(seq).map(|record| (record.job.clone(), record.places().timer))
+        else {
+            missing.push((due, seq, kind));
             continue;
         };
         match (kind, job.state) {
@@ -83,7 +85,10 @@ async fn timers(work: &mut Work) -> Outcome<Done> {
                 done.due += 1;
             }
             (TIMER_EXPIRE, State::Available) if rules::is_expired(&job, now) => work.expire(seq)?,
-            (TIMER_PURGE, state) if state.is_finished() => {
+            // Its timer may be an old one that was put off, and the job kept anew since.
+            (TIMER_PURGE, _)
+                if timer.is_some_and(|(at, kind)| kind == TIMER_PURGE && at <= now.as_unix_ms()) =>
+            {
                 work.tell_group_unblocked(seq);
                 purge.push(seq);
             }
@@ -92,10 +97,20 @@ async fn timers(work: &mut Work) -> Outcome<Done> {
     }
     if !missing.is_empty() {
         // Somebody is at the job; or it is gone, and nobody would ever come for its timer.
-        let states =
-            work.rows(sql::STATES, params![missing.iter().map(|(_, seq)| *seq).collect::<Vec<_>>()]).await?;
-        let there = seqs_of(&states)?;
-        stale.extend(missing.into_iter().filter(|(_, seq)| !there.contains(seq)));
+        let states = work
+            .rows(sql::STATES, params![missing.iter().map(|(_, seq, _)| *seq).collect::<Vec<_>>()])
+            .await?;
+        let there: BTreeSet<i64> = seqs_of(&states)?.into_iter().collect();
+        let (held, gone): (Vec<_>, Vec<_>) = missing.into_iter().partition(|(_, seq, _)| there.contains(seq));
+        stale.extend(gone.into_iter().map(|(due, seq, _)| (due, seq)));
+        if is_full && !held.is_empty() {
+            // So many at once are put off, and are in nobody's way. If the job changes meanwhile, a timer is left that is stale
+            // when it comes.
+            let later = now.saturating_add(LOOK_AGAIN).as_unix_ms();
+            let (seqs, kinds): (Vec<i64>, Vec<i16>) = held.iter().map(|(_, seq, kind)| (*seq, *kind)).unzip();
+            work.rows(sql::INSERT_TIMERS, params![vec![later; held.len()], seqs, kinds]).await?;
+            stale.extend(held.into_iter().map(|(due, seq, _)| (due, seq)));
+        }
     }
     if !stale.is_empty() {
         let (times, seqs): (Vec<i64>, Vec<i64>) = stale.into_iter().unzip();
@@ -114,10 +129,14 @@ async fn deadlines(work: &mut Work) -> Outcome<Done> {
     let seqs = seqs_of(&rows)?;
     work.load_free(seqs.clone()).await?;
     work.lock_groups().await?;
-    let mut done = Done { more: rows.len() as i64 == BATCH, ..Done::default() };
-    let mut extended = Vec::new();
+    let is_full = rows.len() as i64 == BATCH;
+    let mut done = Done { more: is_full, ..Done::default() };
+    let (mut extended, mut held) = (Vec::new(), Vec::new());
     for seq in seqs {
-        let Some(record) = work.record(seq) else { continue };
+        let Some(record) = work.record(seq) else {
+            held.push(seq);
+            continue;
+        };
         let Some(attempt) = record.job.attempt.as_ref().filter(|_| record.job.state == State::Running) else {
             continue;
         };
@@ -130,6 +149,11 @@ async fn deadlines(work: &mut Work) -> Outcome<Done> {
     }
     work.flush().await?;
     work.look_later(&extended).await?;
+    if is_full && !held.is_empty() {
+        // So many at once that others could not be reached.
+        let later = now.saturating_add(LOOK_AGAIN).as_unix_ms();
+        work.rows(sql::PUT_OFF_LEASES, params![held, later]).await?;
+    }
     Ok(done)
 }
 
@@ -300,7 +324,8 @@ async fn retention(work: &mut Work) -> Outcome<Done> {
     }
     work.purge(purge, PURGED_RETENTION).await?;
     work.flush().await?;
-    Ok(Done { purged, more: rows.len() as i64 == BATCH, ..Done::default() })
+    // As long as somebody holds all of them, more of it would be none.
+    Ok(Done { purged, more: rows.len() as i64 == BATCH && purged > 0, ..Done::default() })
 }
 
 /// What is kept for a time only, and what is folded together.
