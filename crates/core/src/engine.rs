@@ -17,8 +17,7 @@ use thiserror::Error;
 
 use crate::state::words;
 use crate::{
-    Attempt, Backoff, DeadReason, Dedup, DurationMs, End, Event, FencingToken, Group, Job, JobId, JobSpec,
-    JobView, Key, Kind, Label, Outcome, Progress, QueueName, Rate, State, Timestamp, WorkerName,
+    Attempt, Backoff, DeadReason, Dedup, DurationMs, Effect, EffectName, EffectOp, EffectPage, EffectResult, End, Event, FencingToken, Group, Job, JobId, JobSpec, JobView, Key, Kind, Label, ListEffects, Outcome, Progress, QueueName, Rate, State, Timestamp, WorkerName,
 };
 
 /// What an engine's operations return.
@@ -106,6 +105,15 @@ pub trait Engine: Send + Sync + 'static {
         value: Bytes,
         expected: u64,
     ) -> BoxFuture<'_, EngineResult<Result<u64, Setting>>>;
+
+    /// Begins, commits, extends, releases and resolves effects (I7). One outcome per operation, in order.
+    fn effects(&self, ops: Vec<EffectOp>) -> BoxFuture<'_, EngineResult<Vec<EffectResult>>>;
+
+    /// One effect, with its result.
+    fn effect(&self, name: EffectName) -> BoxFuture<'_, EngineResult<Option<Effect>>>;
+
+    /// Effects by scope and key. Looks at a bounded number of rows: a page may be short and still have a cursor.
+    fn list_effects(&self, params: ListEffects) -> BoxFuture<'_, EngineResult<EffectPage>>;
 
     /// Events after `cursor`, oldest first.
     fn events(&self, params: EventsParams) -> BoxFuture<'_, EngineResult<EventPage>>;
@@ -827,6 +835,14 @@ words! {
         QueueChanged = "queue.changed",
         /// A queue was deleted.
         QueueDeleted = "queue.deleted",
+        /// A job's effect was executed again: nobody knows how the attempt before left it.
+        EffectTakenOver = "effect.taken_over",
+        /// A job's effect was not executed: its stored result was replayed.
+        EffectReplayed = "effect.replayed",
+        /// Nobody knows whether a job's effect happened, and it may not be executed again.
+        EffectIndeterminate = "effect.indeterminate",
+        /// Somebody found out what became of a job's indeterminate effect.
+        EffectResolved = "effect.resolved",
     }
 }
 

@@ -275,6 +275,16 @@ words! {
         KeyReleased = "key_released",
         /// A write came with a token that never was this job's.
         ForeignToken = "foreign_token",
+        /// An effect was executed again: nobody knows how the attempt before left it.
+        EffectTakenOver = "effect_taken_over",
+        /// An effect was not executed: its stored result was replayed.
+        EffectReplayed = "effect_replayed",
+        /// Nobody knows whether an effect happened, and it may not be executed again.
+        EffectIndeterminate = "effect_indeterminate",
+        /// Somebody found out what became of an indeterminate effect.
+        EffectResolved = "effect_resolved",
+        /// A write to an effect came with an old token.
+        LateEffect = "late_effect",
     }
 }
 
@@ -324,4 +334,6 @@ pub struct JobView {
     pub result: Option<Bytes>,
     /// What the next attempt will be handed.
     pub checkpoint: Option<Bytes>,
+    /// Its effects by key, without their results; of very many the first [`crate::limits::EFFECTS_SHOWN_MAX`].
+    pub effects: Vec<crate::Effect>,
 }

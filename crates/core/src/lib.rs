@@ -9,6 +9,7 @@ pub mod canonical;
 mod clock;
 mod dedup;
 mod duration;
+pub mod effect;
 mod engine;
 pub mod expression;
 mod fingerprint;
@@ -29,6 +30,11 @@ pub use allowed::*;
 pub use clock::*;
 pub use dedup::*;
 pub use duration::*;
+pub use effect::{
+    BeginEffect, Effect, EffectAction, EffectDone, EffectName, EffectOp, EffectPage, EffectPolicy,
+    EffectRefusal, EffectResult, EffectState, ForgottenEarly, JobClaim, ListEffects, ReleaseOutcome,
+    Resolution, ResolveOutcome,
+};
 pub use engine::*;
 pub use fingerprint::*;
 pub use ids::*;

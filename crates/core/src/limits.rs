@@ -78,6 +78,20 @@ pub const RATE_PER_MIN: DurationMs = DurationMs::from_ms(100);
 /// Longest time of a rate.
 pub const RATE_PER_MAX: DurationMs = days(31);
 
+/// Effects of a job that are shown with it.
+pub const EFFECTS_SHOWN_MAX: u32 = 1_000;
+/// Effects of one page of a list.
+pub const LIST_EFFECTS_MAX: u32 = 1_000;
+/// Bytes of the note an indeterminate effect is resolved with.
+pub const RESOLVE_NOTE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of the id of a call that begins an effect.
+pub const BEGIN_ID_BYTES_MAX: usize = 64;
+/// How long a standalone effect is kept after its end unless asked otherwise.
+pub const EFFECT_TTL: DurationMs = days(7);
+/// Shortest time a standalone effect is kept.
+pub const EFFECT_TTL_MIN: DurationMs = seconds(1);
+/// When to begin an effect again that the same attempt is executing.
+pub const EFFECT_RETRY_AFTER: DurationMs = seconds(1);
 /// Length of a lease unless asked otherwise.
 pub const LEASE_DEFAULT: DurationMs = seconds(30);
 /// Shortest lease.

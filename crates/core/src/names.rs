@@ -140,6 +140,11 @@ name!(
     |text| checked_text(text, "group", limits::KEY_CHARS_MAX)
 );
 name!(
+    /// What the key of an effect is unique in: a job's id, or any name. Same form as a key.
+    EffectScope,
+    |text| checked_text(text, "scope", limits::KEY_CHARS_MAX)
+);
+name!(
     /// What sort of work a job is, for people and filters: 1 to 128 characters.
     Kind,
     |text| checked_text(text, "kind", limits::KIND_CHARS_MAX)
@@ -166,6 +171,13 @@ name!(
         if well_formed && parts.next().is_none() { Ok(()) } else { Err(InvalidName::TraceParent) }
     }
 );
+
+impl EffectScope {
+    /// The scope of a job's own steps: its id.
+    pub fn of_job(id: crate::JobId) -> EffectScope {
+        EffectScope(Arc::from(id.to_string()))
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -330,6 +330,27 @@ pub fn deadline_passed(
     Ok(())
 }
 
+/// Ends a job because nobody knows whether one of its effects happened, and it may not be executed again: dead, or
+/// cancelled if that was asked for. The open attempt, if any, ends as a failure that says which effect.
+///
+/// # Errors
+/// [`IllegalTransition`] unless it is running.
+pub fn end_indeterminate(job: &mut Job, effect: &str, now: Timestamp) -> Result<(), IllegalTransition> {
+    if job.state != State::Running {
+        return Err(IllegalTransition { from: job.state, event: Event::Died });
+    }
+    job.failures = job.failures.saturating_add(1);
+    if job.cancel_requested {
+        finish(job, Event::Cancelled, None, now)?;
+    } else {
+        finish(job, Event::Died, Some(DeadReason::Indeterminate), now)?;
+    }
+    let message = format!("nobody knows whether the effect {effect} happened");
+    let error = JobError { message, kind: Some("indeterminate".into()) };
+    close_attempt(job, Outcome::Failed, Some(error), None, now);
+    Ok(())
+}
+
 /// Extends the lease of a running job to `lease` from now, never past its hard limit.
 pub fn extend(job: &mut Job, lease: DurationMs, now: Timestamp) {
     if let Some(attempt) = &mut job.attempt {

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use onefold_core::{
-    AddParams, Added, EngineError, EngineResult, ItemResult, NewJob, Refusal, SettleOp, Settled,
+    AddParams, Added, EffectOp, EffectRefusal, EffectResult, EngineError, EngineResult, ItemResult, NewJob,
+    Refusal, SettleOp, Settled,
 };
 use tokio::time::Instant;
 
@@ -54,6 +55,24 @@ pub(crate) async fn settle(node: &Node, ops: &[SettleOp]) -> EngineResult<Vec<It
             Ok(done) => outcomes.extend(done),
             Err(Failed::Locked) if items.len() > 1 => left.split(items),
             Err(Failed::Locked) => outcomes.push(Err(Refusal::JobInProgress)),
+            Err(failed) => return Err(or_told_before(failed, &outcomes)),
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Does what is asked for with effects.
+pub(crate) async fn effects(node: &Node, ops: &[EffectOp]) -> EngineResult<Vec<EffectResult>> {
+    let until = node.locks_until();
+    let mut outcomes = Vec::with_capacity(ops.len());
+    let mut left = Halves::of(ops.len());
+    while let Some(items) = left.next() {
+        let part = ops.get(items.clone()).unwrap_or_default();
+        let wait = node.patience(&items, until).await?;
+        match commit!(node, within Some(wait.length), |work| ops::effects::apply(work, part)) {
+            Ok(done) => outcomes.extend(done),
+            Err(Failed::Locked) if items.len() > 1 => left.split(items),
+            Err(Failed::Locked) => outcomes.push(Err(EffectRefusal::JobInProgress)),
             Err(failed) => return Err(or_told_before(failed, &outcomes)),
         }
     }

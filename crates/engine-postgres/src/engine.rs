@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use onefold_core::promise::{promise, promise_or_return};
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, Engine, EngineError,
-    EngineResult, EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key,
-    KeyView, LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven,
-    Setting, SettleOp, Settled, StoreStats, Ticked,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, Effect, EffectName, EffectOp,
+    EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor, EventPage, EventsParams,
+    ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob, ListEffects,
+    ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleOp, Settled,
+    StoreStats, Ticked,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -48,6 +49,7 @@ pub struct PostgresEngine {
     adds: Arc<Lanes<Add>>,
     leases: Arc<Lanes<Lease>>,
     settles: Arc<Lanes<Settle>>,
+    effects: Arc<Lanes<Effects>>,
     loops: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -59,6 +61,17 @@ pub(crate) struct Lease(pub(crate) LeaseParams);
 
 /// A call of [`Engine::settle`].
 struct Settle(Vec<SettleOp>);
+
+/// A call of [`Engine::effects`].
+struct Effects(Vec<EffectOp>);
+
+impl Call for Effects {
+    type Answer = Vec<EffectResult>;
+
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+}
 
 impl Call for Add {
     type Answer = Vec<ItemResult<Added>>;
@@ -176,6 +189,16 @@ impl PostgresEngine {
                 node.lease_now(&[&call.0]).await.and_then(|mut given| given.pop().ok_or(EngineError::Closed))
             }),
         );
+        let effects = Lanes::new(
+            LANES,
+            FULL,
+            runtime.clone(),
+            of_node(&node, |node, calls: Arc<Vec<Effects>>| async move {
+                let calls: &Vec<&[EffectOp]> = &calls.iter().map(|call| call.0.as_slice()).collect();
+                commit!(node, within Some(WAIT_TOGETHER), |work| ops::effects::apply_calls(work, calls))
+            }),
+            of_node(&node, |node, call: Effects| async move { apart::effects(&node, &call.0).await }),
+        );
         let settles = Lanes::new(
             LANES,
             FULL,
@@ -186,7 +209,7 @@ impl PostgresEngine {
             }),
             of_node(&node, |node, call: Settle| async move { apart::settle(&node, &call.0).await }),
         );
-        Ok(PostgresEngine { node, adds, leases, settles, loops: Mutex::new(loops) })
+        Ok(PostgresEngine { node, adds, leases, settles, effects, loops: Mutex::new(loops) })
     }
 
     /// Looks at once for what other nodes and users' own transactions did, instead of with the next look around: for whoever
@@ -396,6 +419,25 @@ impl Engine for PostgresEngine {
         self.run(move |node| async move {
             let (name, value) = (&name, &value);
             commit!(node, |work| ops::queues::set_setting(work, name, value, expected))
+        })
+    }
+
+    fn effects(&self, ops: Vec<EffectOp>) -> BoxFuture<'_, EngineResult<Vec<EffectResult>>> {
+        let done = self.effects.call(Effects(ops));
+        Box::pin(async move { done.await.unwrap_or(Err(EngineError::Closed)) })
+    }
+
+    fn effect(&self, name: EffectName) -> BoxFuture<'_, EngineResult<Option<Effect>>> {
+        self.run(|node| async move {
+            let name = &name;
+            commit!(node, |work| ops::effects::get(work, name))
+        })
+    }
+
+    fn list_effects(&self, params: ListEffects) -> BoxFuture<'_, EngineResult<EffectPage>> {
+        self.run(|node| async move {
+            let params = &params;
+            commit!(node, |work| ops::effects::list(work, params))
         })
     }
 

@@ -278,6 +278,11 @@ impl Node {
             self.unrenewed().extend(renewed.left);
             from = renewed.next;
         }
+        let mut from = Some(Default::default());
+        while let Some(after) = from {
+            let after: &(String, String) = &after;
+            from = commit!(self, |work| ops::effects::renew(work, after.clone()))?;
+        }
         Ok(())
     }
 

@@ -61,6 +61,7 @@ pub(crate) async fn one_tick(node: &Arc<Node>) -> EngineResult<Ticked> {
     let retires = node.local.is_time_to_retire(node.clock.monotonic(), node.retention_slack);
     let done = commit!(node, |work| tick::jobs(work, retires))?;
     let mut swept = commit!(node, |work| tick::sweep(work))?.more;
+    swept |= commit!(node, |work| ops::effects::retire(work))?.more;
     if retires {
         swept |= commit!(node, |work| tick::old_keys(work))?.more;
     }

@@ -180,6 +180,25 @@ CREATE TABLE onefold_settings (
     version         INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Effects and their outcomes. state: 1 executing 2 completed 3 released 4 indeterminate. A job's are kept as long as its
+-- rows; of the others `due` is when time next does something to them.
+CREATE TABLE onefold_effects (
+    ns              INTEGER NOT NULL DEFAULT 0,
+    scope           TEXT NOT NULL,
+    key             TEXT NOT NULL,
+    job             INTEGER,               -- the sequence of the job whose step it is
+    state           INTEGER NOT NULL,
+    due             INTEGER,
+    record          TEXT NOT NULL,         -- JSON
+    crc             INTEGER NOT NULL,
+    result          BLOB,
+    result_crc      INTEGER,
+    PRIMARY KEY (ns, scope, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX onefold_effects_of_job ON onefold_effects (job) WHERE job IS NOT NULL;
+CREATE INDEX onefold_effects_due ON onefold_effects (due) WHERE due IS NOT NULL;
+CREATE INDEX onefold_effects_unclear ON onefold_effects (ns, scope, key) WHERE state = 4;
+
 CREATE VIEW onefold_job_list AS
 SELECT printf('job_%012x7000%016x', j.created_at, j.seq | (-9223372036854775807 - 1)) AS id,
        q.name AS queue,

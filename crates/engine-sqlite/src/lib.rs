@@ -5,6 +5,7 @@
 
 mod backup;
 mod disk;
+mod effects;
 mod error;
 mod events;
 pub mod inspect;
@@ -27,10 +28,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use onefold_core::promise::{Resolver, promise, promise_or_return};
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, Engine,
-    EngineError, EngineResult, Entropy, EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId,
-    JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView,
-    RedriveParams, Redriven, Setting, SettleOp, Settled, StoreStats, Ticked,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, Effect,
+    EffectName, EffectOp, EffectPage, EffectResult, Engine, EngineError, EngineResult, Entropy, EventCursor,
+    EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams,
+    LeasedJob, ListEffects, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
+    SettleOp, Settled, StoreStats, Ticked,
 };
 use rusqlite::Connection;
 
@@ -369,6 +371,18 @@ impl Engine for SqliteEngine {
         expected: u64,
     ) -> BoxFuture<'_, EngineResult<Result<u64, Setting>>> {
         self.ask(move |answer| Command::SetSetting(name, value, expected, answer))
+    }
+
+    fn effects(&self, ops: Vec<EffectOp>) -> BoxFuture<'_, EngineResult<Vec<EffectResult>>> {
+        self.ask(|answer| Command::Effects(ops, answer))
+    }
+
+    fn effect(&self, name: EffectName) -> BoxFuture<'_, EngineResult<Option<Effect>>> {
+        self.query(move |conn, _| effects::effect(conn, &name))
+    }
+
+    fn list_effects(&self, params: ListEffects) -> BoxFuture<'_, EngineResult<EffectPage>> {
+        self.query(move |conn, _| effects::list_effects(conn, &params))
     }
 
     fn events(&self, params: EventsParams) -> BoxFuture<'_, EngineResult<EventPage>> {

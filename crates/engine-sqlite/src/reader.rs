@@ -140,7 +140,9 @@ pub(crate) fn get(
     let result = read_optional(&mut *conn.prepare_cached(include_str!("../sql/result_select.sql"))?, seq)?;
     let checkpoint =
         read_optional(&mut *conn.prepare_cached(include_str!("../sql/checkpoint_select.sql"))?, seq)?;
-    Ok(Some(JobView { job: row.job, spec, attempts, evidence, waiting, result, checkpoint }))
+    let effects =
+        crate::effects::of_job(&mut *conn.prepare_cached(include_str!("../sql/effects_of_job.sql"))?, seq)?;
+    Ok(Some(JobView { job: row.job, spec, attempts, evidence, waiting, result, checkpoint, effects }))
 }
 
 /// A page of jobs, newest first, looking at a bounded number of rows.

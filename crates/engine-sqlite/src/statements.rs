@@ -23,4 +23,6 @@ statements! {
     queue_update, receipt_put, receipt_retire, receipt_select, result_put, result_select, results_delete,
     retention_delete, retention_put, set_delete, set_put, setting_put, setting_select, spec_insert, spec_update, spec_select,
     specs_delete, timers_delete_job, groups_delete_queue, sealed_insert, sealed_select, sealed_delete, sealed_places, filter_put, sealing_put, timer_delete, timer_put, timer_scan, evidence_select,
+    effect_delete, effect_put, effect_put_off, effect_select, effect_update, effects_delete, effects_due, effects_executing,
+    effects_next_due, effects_of_job,
 }

@@ -78,6 +78,19 @@ fn evidence_line(evidence: &Evidence) -> Line {
         EvidenceKind::ForeignToken => {
             format!("a write came with a token that never was this job's: refused (time {number})")
         }
+        EvidenceKind::EffectTakenOver => {
+            "effect executed again: nobody knows how the attempt before left it".to_owned()
+        }
+        EvidenceKind::EffectReplayed => {
+            "effect not executed again: its stored result was replayed".to_owned()
+        }
+        EvidenceKind::EffectIndeterminate => {
+            "nobody knows whether an effect happened, and it may not be executed again".to_owned()
+        }
+        EvidenceKind::EffectResolved => "somebody found out what became of an effect".to_owned(),
+        EvidenceKind::LateEffect => {
+            format!("a write to an effect with an old token: refused (time {number})")
+        }
     };
     Line { at: *at, what: format!("{what}{note}") }
 }

@@ -1,10 +1,12 @@
 //! What cases say, shortly: building jobs, and the operations with everything a case does not
 //! care about filled in. An engine error is a failed case.
 
+mod effects;
 mod jobs;
 mod ops;
 mod polls;
 
+pub use effects::*;
 pub use jobs::*;
 pub use ops::*;
 pub use polls::*;

@@ -7,6 +7,7 @@ pub mod cancel;
 pub mod clock;
 pub mod dedup;
 pub mod edit;
+pub mod effects;
 pub mod events;
 pub mod group;
 pub mod lease;

@@ -2,6 +2,7 @@
 //! are compared with, and good for tests of handlers; it does not survive its process, except
 //! through [`ReferenceEngine::crash_and_reopen`], which plays a durable store's restart.
 
+mod effects;
 mod model;
 
 use std::future::ready;
@@ -12,11 +13,12 @@ use bytes::Bytes;
 
 use crate::promise::{Promise, Resolver, promise, promise_or_return};
 use crate::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, End, Engine,
-    EngineError, EngineResult, Entropy, EventCursor, EventPage, EventsParams, Hold, ItemResult, JobEdit,
-    JobId, JobPage, JobSummary, JobView, Key, KeyView, LeaseParams, LeasedJob, ListParams, Payload,
-    QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Refusal, Setting, SettleAction, SettleOp,
-    Settled, State, StepDetector, StoreStats, Ticked, Timestamp, limits,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, Effect,
+    EffectName, EffectOp, EffectPage, EffectResult, End, Engine, EngineError, EngineResult, Entropy,
+    EventCursor, EventPage, EventsParams, Hold, ItemResult, JobEdit, JobId, JobPage, JobSummary, JobView,
+    Key, KeyView, LeaseParams, LeasedJob, ListEffects, ListParams, Payload, QueueName, QueuePatch, QueueView,
+    RedriveParams, Redriven, Refusal, Setting, SettleAction, SettleOp, Settled, State, StepDetector,
+    StoreStats, Ticked, Timestamp, limits,
 };
 use model::Model;
 
@@ -424,6 +426,19 @@ impl Engine for ReferenceEngine {
                 Ok(expected + 1)
             }
         })
+    }
+
+    fn effects(&self, ops: Vec<EffectOp>) -> BoxFuture<'_, EngineResult<Vec<EffectResult>>> {
+        let done = self.run(|model, now| model.effects(ops, now));
+        Box::pin(async move { done.await? })
+    }
+
+    fn effect(&self, name: EffectName) -> BoxFuture<'_, EngineResult<Option<Effect>>> {
+        self.run(move |model, _| model.effects.get(&name).cloned())
+    }
+
+    fn list_effects(&self, params: ListEffects) -> BoxFuture<'_, EngineResult<EffectPage>> {
+        self.run(move |model, _| model.list_effects(&params))
     }
 
     fn events(&self, params: EventsParams) -> BoxFuture<'_, EngineResult<EventPage>> {

@@ -7,11 +7,7 @@ use bytes::Bytes;
 
 use crate::rules::{self, RetryRefusal};
 use crate::{
-    AddParams, Added, Attempt, Backoff, Entropy, Event, EventCursor, EventKind, Evidence, EvidenceKind,
-    FencingToken, Fingerprint, GroupHead, Hold, Holder, ItemResult, Job, JobEdit, JobFilter, JobId, JobSpec,
-    JobStatus, JobView, Key, LeaseParams, LeasedJob, NewJob, OnDead, Outcome, QueueCounts, QueueName,
-    QueueSettings, Refusal, RepeatDecision, RetryPolicy, Seq, Setting, SettleAction, SettleOp, Settled,
-    Starts, State, StoreEvent, Timestamp, TokenSequence, Waiting, decide_repeat, limits, replaced_run_at,
+    AddParams, Added, Attempt, Backoff, Effect, EffectName, Entropy, Event, EventCursor, EventKind, Evidence, EvidenceKind, FencingToken, Fingerprint, GroupHead, Hold, Holder, ItemResult, Job, JobEdit, JobFilter, JobId, JobSpec, JobStatus, JobView, Key, LeaseParams, LeasedJob, NewJob, OnDead, Outcome, QueueCounts, QueueName, QueueSettings, Refusal, RepeatDecision, RetryPolicy, Seq, Setting, SettleAction, SettleOp, Settled, Starts, State, StoreEvent, Timestamp, TokenSequence, Waiting, decide_repeat, limits, replaced_run_at,
     run_at,
 };
 
@@ -34,7 +30,7 @@ impl Record {
         (&mut self.job, RetryPolicy { backoff: &self.backoff, timeout })
     }
 
-    fn note(&mut self, kind: EvidenceKind, note: Option<String>, now: Timestamp) -> u32 {
+    pub(super) fn note(&mut self, kind: EvidenceKind, note: Option<String>, now: Timestamp) -> u32 {
         let last = self.evidence.iter().filter(|e| e.kind == kind).map(|e| e.number).max().unwrap_or(0);
         let number = last + 1;
         self.evidence.push(Evidence { kind, number, at: now, note });
@@ -82,6 +78,7 @@ pub(super) struct Model {
     next_seq: Seq,
     next_event: EventCursor,
     pub(super) tokens: TokenSequence,
+    pub(super) effects: BTreeMap<EffectName, Effect>,
     pub(super) finished: Vec<JobId>,
 }
 
@@ -98,6 +95,7 @@ impl Model {
             next_seq: Seq::new(1).unwrap_or(Seq::MAX),
             next_event: 1,
             tokens: TokenSequence::opened(0, now),
+            effects: BTreeMap::new(),
             finished: Vec::new(),
         }
     }
@@ -114,6 +112,7 @@ impl Model {
             let (job, policy) = record.split();
             rules::renew_lease(job, policy.timeout, now);
         }
+        self.renew_effect_leases(now);
     }
 
     fn take_seq(&mut self) -> Seq {
@@ -122,7 +121,7 @@ impl Model {
         seq
     }
 
-    fn emit(&mut self, kind: EventKind, queue: &QueueName, job: Option<&Job>, now: Timestamp) {
+    pub(super) fn emit(&mut self, kind: EventKind, queue: &QueueName, job: Option<&Job>, now: Timestamp) {
         self.events.push(StoreEvent {
             cursor: self.next_event,
             at: now,
@@ -135,16 +134,16 @@ impl Model {
         self.next_event += 1;
     }
 
-    fn queue_mut(&mut self, name: &QueueName) -> &mut Queue {
+    pub(super) fn queue_mut(&mut self, name: &QueueName) -> &mut Queue {
         self.queues.entry(name.clone()).or_default()
     }
 
-    fn find(&self, id: JobId) -> Option<&Record> {
+    pub(super) fn find(&self, id: JobId) -> Option<&Record> {
         self.jobs.get(&id.seq()).filter(|record| record.job.id == id)
     }
 
     /// Applies `change` to a job and records what follows from where it went.
-    fn change<E>(
+    pub(super) fn change<E>(
         &mut self,
         id: JobId,
         now: Timestamp,
@@ -279,6 +278,7 @@ impl Model {
             waiting: self.waiting(&record.job, now),
             result: record.result.clone(),
             checkpoint: record.checkpoint.clone(),
+            effects: self.effects_of(id),
         })
     }
 
@@ -757,6 +757,7 @@ impl Model {
                 self.receipts.insert(attempt.token, receipt);
             }
         }
+        self.forget_effects_of(id);
         let counts = &mut self.queue_mut(&record.job.queue).counts;
         counts.shift(Some(record.job.state), None);
         count(counts);
@@ -870,6 +871,7 @@ impl Model {
             self.tell_group_unblocked(*id, now);
             self.purge(*id, now, |counts| counts.purged_retention += 1);
         }
+        self.retire_effects(now);
         self.receipts.retain(|_, receipt| now < receipt.until);
         let events_from = now.saturating_sub(limits::EVENTS_KEPT);
         self.events.retain(|event| event.at > events_from);
@@ -894,7 +896,7 @@ impl Model {
             .values()
             .filter(|queue| queue.counts.available > 0)
             .filter_map(|queue| queue.settings.rate.and_then(|rate| queue.starts.full_until(rate, now)));
-        rates.chain(jobs).min()
+        rates.chain(jobs).chain(self.next_effect_due()).min()
     }
 
     pub(super) fn oldest_available(&self, queue: &QueueName) -> Option<Timestamp> {

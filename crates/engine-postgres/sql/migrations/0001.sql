@@ -407,6 +407,26 @@ BEGIN
 END
 $body$;
 
+-- Effects and their outcomes. state: 0 executing 1 completed 2 released 3 indeterminate. Those of a job are kept as long
+-- as its rows; of the others `due_ms` is when time next does something to them.
+CREATE TABLE onefold.effects (
+    ns smallint NOT NULL DEFAULT 0,
+    scope text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    -- The job whose step it is.
+    seq bigint,
+    state smallint NOT NULL,
+    due_ms bigint,
+    -- JSON, as the core writes it.
+    record text NOT NULL,
+    result bytea,
+    PRIMARY KEY (ns, scope, key)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX effects_of_job ON onefold.effects (seq) WHERE seq IS NOT NULL;
+CREATE INDEX effects_due ON onefold.effects (due_ms) WHERE due_ms IS NOT NULL;
+CREATE INDEX effects_unclear ON onefold.effects (ns, scope, key) WHERE state = 3;
+CREATE INDEX effects_leased ON onefold.effects (ns, scope, key) WHERE state = 0 AND seq IS NULL;
+
 CREATE TABLE onefold.settings (
     ns smallint NOT NULL DEFAULT 0,
     name text COLLATE "C" NOT NULL,

@@ -354,7 +354,7 @@ async fn next_of(
     Ok(None)
 }
 
-async fn take_tokens(work: &mut Work, count: usize) -> Outcome<Vec<FencingToken>> {
+pub(crate) async fn take_tokens(work: &mut Work, count: usize) -> Outcome<Vec<FencingToken>> {
     if count == 0 {
         return Ok(Vec::new());
     }

@@ -25,11 +25,12 @@ pub(crate) async fn get(work: &mut Work, id: JobId) -> Outcome<Option<JobView>> 
         (sql::ATTEMPTS, params![seq]),
         (sql::EVIDENCE, params![seq_code(id)]),
         (sql::RESULT, params![seq_code(id)]),
+        (sql::EFFECTS_OF_JOB, params![seq_code(id), i64::from(limits::EFFECTS_SHOWN_MAX)]),
     ];
     let mut replies = work.tx.pipeline(batch).await?.into_iter();
     let mut next = || replies.next().map(|reply| reply.rows).unwrap_or_default();
-    let (jobs, queues, contents, earlier, evidence, results) =
-        (next(), next(), next(), next(), next(), next());
+    let (jobs, queues, contents, earlier, evidence, results, effects) =
+        (next(), next(), next(), next(), next(), next(), next());
     work.read_queues(&queues)?;
     let Some(mut row) = jobs.first().map(read_job).transpose()?.filter(|row| row.job.id == id) else {
         return Ok(None);
@@ -56,7 +57,17 @@ pub(crate) async fn get(work: &mut Work, id: JobId) -> Outcome<Option<JobView>> 
     seen.sort_by_key(|e| (e.at, e.kind, e.number));
     let result = results.first().map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?.map(Bytes::from);
     let waiting = waiting(work, std::slice::from_ref(&row)).await?.remove(&seq_code(id));
-    Ok(Some(JobView { job: row.job, spec: row.spec, attempts, evidence: seen, waiting, result, checkpoint }))
+    let effects = super::effects::of_job(&effects)?;
+    Ok(Some(JobView {
+        job: row.job,
+        spec: row.spec,
+        attempts,
+        evidence: seen,
+        waiting,
+        result,
+        checkpoint,
+        effects,
+    }))
 }
 
 /// Why jobs wait whose queues were read, if they are available and do.

@@ -1,6 +1,7 @@
 //! The operations, each on a unit of work.
 
 pub(crate) mod add;
+pub(crate) mod effects;
 pub(crate) mod events;
 pub(crate) mod lease;
 mod line;

@@ -161,6 +161,8 @@ pub(crate) async fn delete(
         sql::PURGE_RESULTS,
         sql::PURGE_CHECKPOINTS,
         sql::PURGE_JOBS,
+        // Last: whoever held the job until now may have begun one.
+        sql::PURGE_EFFECTS,
     ];
     // What stands for a job that is still there is of one that came meanwhile: it stays.
     let by_queue = [

@@ -7,7 +7,7 @@ pub(crate) use job::*;
 pub(crate) use spec::*;
 
 use onefold_core::{
-    DeadReason, DurationMs, EventKind, EvidenceKind, JobId, OnDuplicate, OnMismatch,
+    DeadReason, DurationMs, EffectState, EventKind, EvidenceKind, JobId, OnDuplicate, OnMismatch,
     Outcome as AttemptOutcome, Seq, State, Timestamp,
 };
 use tokio_postgres::Row;
@@ -33,7 +33,7 @@ pub(crate) trait Coded: Sized + Copy + PartialEq + 'static {
 macro_rules! coded {
     ($($word:ident)*) => { $(impl Coded for $word { const WORDS: &'static [Self] = Self::ALL; })* };
 }
-coded! { State DeadReason AttemptOutcome EvidenceKind EventKind OnDuplicate OnMismatch }
+coded! { State DeadReason AttemptOutcome EvidenceKind EventKind OnDuplicate OnMismatch EffectState }
 
 /// Reads a row from left to right.
 pub(crate) struct Columns<'r> {
@@ -112,18 +112,22 @@ mod tests {
         let evidence: Vec<&str> = EvidenceKind::ALL.iter().map(|w| w.as_str()).collect();
         assert_eq!(
             words(&evidence),
-            "duplicate_add mismatch replaced edited cancel_requested retried key_released foreign_token"
+            "duplicate_add mismatch replaced edited cancel_requested retried key_released foreign_token \
+             effect_taken_over effect_replayed effect_indeterminate effect_resolved late_effect"
         );
         let events: Vec<&str> = EventKind::ALL.iter().map(|w| w.as_str()).collect();
         assert_eq!(
             words(&events),
             "job.added job.duplicate job.mismatch job.edited job.available job.leased job.completed job.retrying \
              job.snoozed job.released job.lease_lost job.dead job.cancel_requested job.cancelled job.retried \
-             job.deleted job.late_write key.released group.passed queue.changed queue.deleted"
+             job.deleted job.late_write key.released group.passed queue.changed queue.deleted \
+             effect.taken_over effect.replayed effect.indeterminate effect.resolved"
         );
         let duplicates: Vec<&str> = OnDuplicate::ALL.iter().map(|w| w.as_str()).collect();
         assert_eq!(words(&duplicates), "return reject replace");
         let mismatches: Vec<&str> = OnMismatch::ALL.iter().map(|w| w.as_str()).collect();
         assert_eq!(words(&mismatches), "reject return");
+        let effects: Vec<&str> = EffectState::ALL.iter().map(|w| w.as_str()).collect();
+        assert_eq!(words(&effects), "executing completed released indeterminate");
     }
 }

@@ -383,6 +383,7 @@ impl Work {
             sql::PURGE_EVIDENCE,
             sql::PURGE_RESULTS,
             sql::PURGE_CHECKPOINTS,
+            sql::PURGE_EFFECTS,
             sql::PURGE_JOBS,
         ];
         batch.extend(tables.map(|table| (table, params![seqs.clone()])));

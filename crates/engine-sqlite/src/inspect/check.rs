@@ -108,6 +108,7 @@ impl Inspector {
         survey.conservation(&queues);
         survey.sets(&moment)?;
         survey.ledger(&moment)?;
+        survey.effects(&moment)?;
         Ok(survey.checked)
     }
 }
@@ -338,6 +339,24 @@ impl Survey<'_> {
             }
             Ok(())
         })
+    }
+
+    /// Every effect can be read, and the job whose step it is is there.
+    fn effects(&mut self, conn: &Connection) -> StoreResult<()> {
+        let mut stmt = conn.prepare(include_str!("../../sql/effect_scan.sql"))?;
+        let mut found = stmt.query([])?;
+        while let Some(row) = found.next()? {
+            let has_job: bool = row.get(6)?;
+            match readable(rows::read_effect(row))? {
+                Err(damage) => self.checked.tell(Check::Rows, || damage),
+                Ok(effect) if !has_job => {
+                    let told = || format!("the effect {:?} belongs to a job that is gone", effect.key);
+                    self.checked.tell(Check::Rows, told);
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn each_key(

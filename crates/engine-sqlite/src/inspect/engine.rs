@@ -6,10 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Engine, EngineError, EngineResult,
-    EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView,
-    LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
-    SettleOp, Settled, StoreStats, Ticked,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Effect, EffectName, EffectOp,
+    EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor, EventPage, EventsParams,
+    ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob, ListEffects,
+    ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleOp, Settled,
+    StoreStats, Ticked,
 };
 
 use super::Inspector;
@@ -122,6 +123,18 @@ impl Engine for LookOnly {
 
     fn set_setting(&self, _: String, _: Bytes, _: u64) -> BoxFuture<'_, EngineResult<Result<u64, Setting>>> {
         refuse()
+    }
+
+    fn effects(&self, _: Vec<EffectOp>) -> BoxFuture<'_, EngineResult<Vec<EffectResult>>> {
+        refuse()
+    }
+
+    fn effect(&self, name: EffectName) -> BoxFuture<'_, EngineResult<Option<Effect>>> {
+        self.look(|inspector| inspector.effect(&name))
+    }
+
+    fn list_effects(&self, params: ListEffects) -> BoxFuture<'_, EngineResult<EffectPage>> {
+        self.look(|inspector| inspector.list_effects(&params))
     }
 
     fn events(&self, _: EventsParams) -> BoxFuture<'_, EngineResult<EventPage>> {

@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use onefold_core::{
-    BackupDone, EngineError, EngineResult, JobId, JobPage, JobView, ListParams, QueueCounts, QueueName,
-    QueueSettings, QueueView, Starts, Timestamp,
+    BackupDone, Effect, EffectName, EffectPage, EngineError, EngineResult, JobId, JobPage, JobView, ListEffects, ListParams, QueueCounts, QueueName, QueueSettings, QueueView, Starts, Timestamp,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
@@ -23,7 +22,7 @@ use crate::open::{APPLICATION_ID, SCHEMA_VERSION, explain};
 use crate::reader;
 use crate::sets::SeqSet;
 use crate::shared::{QueueSeen, Shared};
-use crate::{OpenError, backup, open};
+use crate::{OpenError, backup, effects, open};
 
 pub use check::{Check, Checked, Finding, Progress};
 pub use engine::LookOnly;
@@ -114,6 +113,22 @@ impl Inspector {
             return Err(OpenError::NewerSchema { path, found, known: SCHEMA_VERSION });
         }
         Ok(Inspector { conn, database: database.to_owned(), shared: Shared::default() })
+    }
+
+    /// One effect, with its result.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is damaged.
+    pub fn effect(&self, name: &EffectName) -> EngineResult<Option<Effect>> {
+        answer(effects::effect(&self.conn, name))
+    }
+
+    /// A page of effects by scope and key.
+    ///
+    /// # Errors
+    /// If they cannot be read, or one is damaged.
+    pub fn list_effects(&self, params: &ListEffects) -> EngineResult<EffectPage> {
+        answer(effects::list_effects(&self.conn, params))
     }
 
     /// What stands at the head of the store.

@@ -1,6 +1,7 @@
 //! Rows and what they mean: jobs, specs, attempts and ledger entries, each with a checksum over
 //! its columns that is verified on every read.
 
+mod effect;
 mod job;
 mod ledger;
 mod spec;
@@ -11,6 +12,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement};
 
 use crate::error::{StoreError, StoreResult};
+pub(crate) use effect::{listed_effect, read_effect, update_effect, write_effect};
 pub(crate) use job::{JobRow, read_job, write_job};
 pub(crate) use ledger::LedgerRow;
 pub(crate) use spec::{read_spec, write_spec};

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use onefold_core::promise::Resolver;
 use onefold_core::{
-    AddParams, Added, DeletedQueue, EngineError, EngineResult, ItemResult, JobEdit, JobId, JobView, Key,
-    KeyView, LeaseParams, LeasedJob, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
-    SettleOp, Settled, StoreStats, Ticked,
+    AddParams, Added, DeletedQueue, EffectAction, EffectOp, EffectResult, EngineError, EngineResult,
+    ItemResult, JobEdit, JobId, JobView, Key, KeyView, LeaseParams, LeasedJob, QueueName, QueuePatch,
+    QueueView, RedriveParams, Redriven, Setting, SettleOp, Settled, StoreStats, Ticked,
 };
 
 /// The place an answer goes to.
@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Key(QueueName, Key, Answer<Option<KeyView>>),
     ReleaseKey(QueueName, Key, Answer<Option<KeyView>>),
     SetSetting(String, Bytes, u64, Answer<Result<u64, Setting>>),
+    Effects(Vec<EffectOp>, Answer<Vec<EffectResult>>),
     Tick(Answer<Ticked>),
     TickSooner(Resolver<()>),
     Stats(Answer<StoreStats>),
@@ -44,13 +45,19 @@ impl Command {
             Command::Add(params, _) => params.jobs.len().max(1),
             Command::Settle(ops, _) | Command::Unclaimed(ops) => ops.len().max(1),
             Command::Lease(params, _) => params.max as usize,
+            Command::Effects(ops, _) => ops.len().max(1),
             _ => 1,
         }
     }
 
     /// Whether it is refused while the disk is full.
     pub(crate) fn needs_space(&self) -> bool {
-        matches!(self, Command::Add(..))
+        let begins = |op: &EffectOp| matches!(op.action, EffectAction::Begin(_));
+        match self {
+            Command::Add(..) => true,
+            Command::Effects(ops, _) => ops.iter().any(begins),
+            _ => false,
+        }
     }
 
     /// Answers that it did not happen.
@@ -74,6 +81,7 @@ impl Command {
             Command::DeleteQueue(_, _, answer) => no(answer, error),
             Command::Key(_, _, answer) | Command::ReleaseKey(_, _, answer) => no(answer, error),
             Command::SetSetting(_, _, _, answer) => no(answer, error),
+            Command::Effects(_, answer) => no(answer, error),
             Command::Tick(answer) => no(answer, error),
             Command::Stats(answer) => no(answer, error),
             Command::Drain(answer) | Command::Close(answer) => no(answer, error),
@@ -98,6 +106,7 @@ pub(crate) enum Outcome {
     DeleteQueue(ItemResult<DeletedQueue>),
     Key(Option<KeyView>),
     SetSetting(Result<u64, Setting>),
+    Effects(Vec<EffectResult>),
     Tick(Ticked),
     Stats(StoreStats),
     Done,
@@ -133,6 +142,7 @@ impl Command {
                 ok(answer, value)
             }
             (Command::SetSetting(_, _, _, answer), Outcome::SetSetting(value)) => ok(answer, value),
+            (Command::Effects(_, answer), Outcome::Effects(value)) => ok(answer, value),
             (Command::Tick(answer), Outcome::Tick(value)) => ok(answer, value),
             (Command::Stats(answer), Outcome::Stats(value)) => ok(answer, value),
             (Command::Drain(answer) | Command::Close(answer), Outcome::Done) => ok(answer, ()),

@@ -116,6 +116,7 @@ impl Store<'_> {
         let (counters, token) = self.stored;
         self.mem.roll_back(counters);
         self.timers_loaded = self.timers_loaded_before;
+        self.look_at_effects();
         self.tokens.rewind(token);
         for seq in std::mem::take(&mut self.touched) {
             self.cache.remove(&seq);
@@ -147,6 +148,6 @@ impl Store<'_> {
             self.put(entry);
             self.turn_over();
         }
-        Ok(())
+        self.renew_effect_leases()
     }
 }

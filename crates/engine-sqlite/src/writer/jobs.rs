@@ -161,6 +161,7 @@ impl Store<'_> {
             }
             _ => None,
         };
-        Ok(JobView { job: entry.job.clone(), spec, attempts, evidence, waiting, result, checkpoint })
+        let effects = crate::effects::of_job(&mut self.stmts.effects_of_job, id)?;
+        Ok(JobView { job: entry.job.clone(), spec, attempts, evidence, waiting, result, checkpoint, effects })
     }
 }

@@ -231,6 +231,7 @@ impl Store<'_> {
         self.stmts.results_delete.execute(range)?;
         self.stmts.checkpoints_delete.execute(range)?;
         self.stmts.evidence_delete.execute(range)?;
+        self.stmts.effects_delete.execute(range)?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 mod add;
 mod command;
+mod effects;
 mod flush;
 mod groups;
 mod jobs;
@@ -236,6 +237,7 @@ impl<'c> Writer<'c> {
             Command::SetSetting(name, value, expected, _) => {
                 Outcome::SetSetting(store.set_setting(name, value, *expected)?)
             }
+            Command::Effects(ops, _) => Outcome::Effects(store.effects(ops)?),
             Command::Tick(_) => Outcome::Tick(self.tick()?),
             Command::Stats(_) => Outcome::Stats(self.store_stats()),
             Command::Drain(_) => {

@@ -155,6 +155,8 @@ pub(crate) struct Store<'c> {
     pub(super) damaged_entries: HashSet<LedgerId>,
     /// Memory the key index may take.
     pub(super) key_index_bytes: usize,
+    /// The next time an effect has to be looked at, or earlier.
+    pub(super) effects_due: Option<Timestamp>,
 }
 
 impl<'c> Store<'c> {
@@ -190,6 +192,7 @@ impl<'c> Store<'c> {
             in_turn: None,
             damaged_entries: HashSet::new(),
             key_index_bytes,
+            effects_due: Some(Timestamp::EPOCH),
         }
     }
 

@@ -43,6 +43,7 @@ impl Store<'_> {
         self.open_rates();
         self.retire_jobs(&mut work, retention_slack_ms)?;
         work.more |= self.retire_ledger(KEYS_PER_TICK)?;
+        work.more |= self.retire_effects()?;
         work.more |= self.retire_history()?;
         Ok(work)
     }
@@ -257,7 +258,7 @@ impl Store<'_> {
         let retention = self.mem.retention_buckets().map(|(_, at)| at.saturating_add(slack)).min();
         let waits = self.mem.rated().filter(|(_, queue)| queue.counts.available > 0);
         let rate = waits.filter_map(|(_, queue)| queue.full_until(self.now)).min();
-        [timer, deadline, retention, rate]
+        [timer, deadline, retention, rate, self.effects_due]
             .into_iter()
             .flatten()
             .fold(a_minute.min(load_timers), Timestamp::min)

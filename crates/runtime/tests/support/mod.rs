@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Engine, EngineError, EngineResult,
-    EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView,
-    LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Refusal,
-    Setting, SettleOp, Settled, StoreStats, Ticked,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Effect, EffectName, EffectOp,
+    EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor, EventPage, EventsParams,
+    ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob, ListEffects,
+    ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Refusal, Setting, SettleOp,
+    Settled, StoreStats, Ticked,
 };
 use tokio::sync::Semaphore;
 
@@ -179,6 +180,15 @@ impl Engine for Watched {
         expected: u64,
     ) -> BoxFuture<'_, EngineResult<Result<u64, Setting>>> {
         self.inner.set_setting(name, value, expected)
+    }
+    fn effects(&self, ops: Vec<EffectOp>) -> BoxFuture<'_, EngineResult<Vec<EffectResult>>> {
+        self.inner.effects(ops)
+    }
+    fn effect(&self, name: EffectName) -> BoxFuture<'_, EngineResult<Option<Effect>>> {
+        self.inner.effect(name)
+    }
+    fn list_effects(&self, params: ListEffects) -> BoxFuture<'_, EngineResult<EffectPage>> {
+        self.inner.list_effects(params)
     }
     fn events(&self, params: EventsParams) -> BoxFuture<'_, EngineResult<EventPage>> {
         self.inner.events(params)

@@ -20,11 +20,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use onefold_conformance::{Flags, Harness, World};
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, End, Engine,
-    EngineError, EngineResult, Entropy, EventCursor, EventPage, EventsParams, FencingToken, ItemResult,
-    JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob, ListParams, NewJob, Outcome,
-    QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Refusal, Setting, SettleAction, SettleOp,
-    Settled, State, StoreStats, Ticked, Timestamp, limits,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, Effect,
+    EffectName, EffectOp, EffectPage, EffectResult, End, Engine, EngineError, EngineResult, Entropy,
+    EventCursor, EventPage, EventsParams, FencingToken, ItemResult, JobEdit, JobId, JobPage, JobView, Key,
+    KeyView, LeaseParams, LeasedJob, ListEffects, ListParams, NewJob, Outcome, QueueName, QueuePatch,
+    QueueView, RedriveParams, Redriven, Refusal, Setting, SettleAction, SettleOp, Settled, State, StoreStats,
+    Ticked, Timestamp, limits,
 };
 use onefold_engine_postgres::user_tx::{self, UserTxError};
 use onefold_engine_postgres::{Options, PostgresConfig, PostgresEngine, Time};
@@ -499,6 +500,9 @@ impl Engine for Shared {
         release_key(queue: QueueName, key: Key) -> EngineResult<Option<KeyView>>;
         setting(name: String) -> EngineResult<Option<Setting>>;
         set_setting(name: String, value: Bytes, expected: u64) -> EngineResult<Result<u64, Setting>>;
+        effects(ops: Vec<EffectOp>) -> EngineResult<Vec<EffectResult>>;
+        effect(name: EffectName) -> EngineResult<Option<Effect>>;
+        list_effects(params: ListEffects) -> EngineResult<EffectPage>;
         events(params: EventsParams) -> EngineResult<EventPage>;
         events_after(cursor: EventCursor) -> EngineResult<()>;
         backup(to: PathBuf) -> EngineResult<BackupDone>;

@@ -1,0 +1,1 @@
+DELETE FROM onefold_effects WHERE ns = 0 AND scope = ?1 AND key = ?2

@@ -1,0 +1,1 @@
+DELETE FROM onefold_effects WHERE job BETWEEN ?1 AND ?2

@@ -1,0 +1,1 @@
+SELECT min(due) FROM onefold_effects WHERE due IS NOT NULL
