@@ -16,6 +16,12 @@ const VERSION: u8 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark(u64);
 
+impl Mark {
+    pub(crate) fn bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+}
+
 pub(crate) struct Cursor;
 
 impl Cursor {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use onefold_core::canonical::{CanonicalError, CanonicalErrorKind};
-use onefold_core::{EngineError, JobId, NotAllowed, Refusal, State};
+use onefold_core::{EffectRefusal, EffectState, EngineError, JobId, NotAllowed, Refusal, State};
 use onefold_wire::{ErrorCode, Fault, Problem, ReadError};
 
 /// Why a request, or one item of it, was refused.
@@ -157,6 +157,37 @@ fn told(refusal: &Refusal) -> (ErrorCode, About) {
     }
 }
 
+impl From<EffectRefusal> for Failure {
+    fn from(refusal: EffectRefusal) -> Failure {
+        let code = match &refusal {
+            EffectRefusal::KeyReused { .. } => ErrorCode::KeyReused,
+            EffectRefusal::InProgress { .. } => ErrorCode::EffectInProgress,
+            EffectRefusal::Indeterminate => ErrorCode::EffectIndeterminate,
+            EffectRefusal::LeaseLost { .. } => ErrorCode::LeaseLost,
+            EffectRefusal::NotIndeterminate { .. } => ErrorCode::EffectNotIndeterminate,
+            EffectRefusal::NotFound => ErrorCode::EffectNotFound,
+            EffectRefusal::JobInProgress => ErrorCode::JobInProgress,
+            EffectRefusal::JobNotFound => ErrorCode::JobNotFound,
+        };
+        let mut failure = Failure::new(code, refusal.to_string());
+        let problem = &mut failure.0;
+        match refusal {
+            EffectRefusal::KeyReused { job } => problem.existing_id = job.map(|id| id.to_string()),
+            EffectRefusal::InProgress { retry_after } => problem.retry_after_ms = Some(retry_after.as_ms()),
+            EffectRefusal::LeaseLost { job, effect } => {
+                let state = job.map(State::as_str).or(effect.map(EffectState::as_str));
+                problem.state = state.map(Cow::Borrowed);
+            }
+            EffectRefusal::NotIndeterminate { state } => problem.state = Some(Cow::Borrowed(state.as_str())),
+            EffectRefusal::Indeterminate
+            | EffectRefusal::NotFound
+            | EffectRefusal::JobInProgress
+            | EffectRefusal::JobNotFound => {}
+        }
+        failure
+    }
+}
+
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Failure {
         let code = match &error {
@@ -207,6 +238,10 @@ impl IntoResponse for Failure {
             | ErrorCode::KeyInProgress
             | ErrorCode::JobInProgress => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            ErrorCode::EffectInProgress => {
+                let seconds = self.0.retry_after_ms.unwrap_or_default().div_ceil(1_000).max(1);
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
             _ => {}
         }

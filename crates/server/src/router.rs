@@ -13,7 +13,9 @@ use crate::failure::{Answer, Failure};
 use crate::guard::guard;
 use crate::openapi::{Api, document};
 use crate::routes::docs::Document;
-use crate::routes::{add, backup, docs, events, health, jobs, keys, leases, metrics, pages, queues, redrive};
+use crate::routes::{
+    add, backup, docs, effects, events, health, jobs, keys, leases, metrics, pages, queues, redrive,
+};
 use crate::state::AppState;
 
 /// The whole API.
@@ -33,6 +35,13 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(queues::get, queues::put, queues::delete))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
+        .routes(routes!(effects::list))
+        .routes(routes!(effects::get))
+        .routes(routes!(effects::begin))
+        .routes(routes!(effects::commit))
+        .routes(routes!(effects::extend))
+        .routes(routes!(effects::release))
+        .routes(routes!(effects::resolve))
         .routes(routes!(events::events))
         .routes(routes!(backup::backup))
         .routes(routes!(metrics::metrics))

@@ -73,6 +73,8 @@ codes! {
     QueueNotFound = "queue-not-found", 404, "There is no such queue";
     /// Nobody holds the key.
     KeyNotFound = "key-not-found", 404, "No job holds the key";
+    /// No such effect, or no longer.
+    EffectNotFound = "effect-not-found", 404, "There is no such effect";
     /// The route has other methods.
     MethodNotAllowed = "method-not-allowed", 405, "The route does not have this method";
     /// The head or the body came too slowly.
@@ -89,6 +91,12 @@ codes! {
     VersionStale = "version-stale", 409, "The job has a newer version";
     /// The token is not the job's current one.
     LeaseLost = "lease-lost", 409, "The lease is gone";
+    /// Somebody is executing the effect.
+    EffectInProgress = "effect-in-progress", 409, "The effect is being executed";
+    /// Nobody knows whether the effect happened.
+    EffectIndeterminate = "effect-indeterminate", 409, "Nobody knows whether the effect happened";
+    /// Only indeterminate effects are resolved.
+    EffectNotIndeterminate = "effect-not-indeterminate", 409, "The effect is not indeterminate";
     /// The queue still has unfinished jobs.
     QueueNotEmpty = "queue-not-empty", 409, "The queue has unfinished jobs";
     /// Only jobs that have not started can be edited.
@@ -120,7 +128,7 @@ codes! {
     /// A body that is not `application/json`, or is compressed.
     UnsupportedMediaType = "unsupported-media-type", 415, "The body must be application/json";
     /// The key was used with another fingerprint.
-    KeyReused = "key-reused", 422, "The key was used for another job";
+    KeyReused = "key-reused", 422, "The key was used for something else";
     /// A member or parameter that is not known.
     UnknownField = "unknown-field", 422, "A field is not known";
     /// A member or parameter that must be there.

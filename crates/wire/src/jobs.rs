@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Backoff, Dedup, Headers, Problem, Span, Text, present};
+use crate::{Backoff, Dedup, Effect, Headers, Problem, Span, Text, present};
 
 /// Everything about a job. In a list, and where nothing else is said, without `payload`, `result`,
-/// `checkpoint`, `attempts` and `history`.
+/// `checkpoint`, `attempts`, `history` and `effects`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Job<'a> {
@@ -117,6 +117,9 @@ pub struct Job<'a> {
     /// What happened to it beside attempts, oldest first.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<Evidence<'a>>>,
+    /// Its effects by key, without their results.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub effects: Option<Vec<Effect<'a>>>,
 }
 
 /// Why an attempt failed, in the handler's words.
@@ -204,8 +207,8 @@ pub struct LateWrites<'a> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Evidence<'a> {
-    /// What: `duplicate_add`, `mismatch`, `replaced`, `edited`, `cancel_requested`, `retried`, `key_released`
-    /// or `foreign_token`.
+    /// What: `duplicate_add`, `mismatch`, `replaced`, `edited`, `cancel_requested`, `retried`, `key_released`,
+    /// `foreign_token`, `effect_taken_over`, `effect_replayed`, `effect_indeterminate`, `effect_resolved` or `late_effect`.
     #[serde(borrow)]
     pub kind: Text<'a>,
     /// Its number among those of its kind; of many only the first and the last are kept.

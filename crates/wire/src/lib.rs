@@ -9,6 +9,7 @@
 //! and says which member is wrong and how.
 
 mod add;
+mod effects;
 mod error_code;
 mod events;
 mod health;
@@ -20,6 +21,7 @@ mod read;
 mod text;
 
 pub use add::*;
+pub use effects::*;
 pub use error_code::ErrorCode;
 pub use events::*;
 pub use health::*;

@@ -42,6 +42,9 @@ pub struct Problem {
     /// How many jobs of the queue are not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<u64>,
+    /// When to try again, in milliseconds: `Retry-After` tells whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
     /// Until when the job could be retried without risk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_until: Option<String>,
@@ -65,6 +68,7 @@ impl Problem {
             reason: None,
             item: None,
             unfinished: None,
+            retry_after_ms: None,
             retry_until: None,
         }
     }

@@ -89,6 +89,19 @@ fn happened(evidence: &Evidence<'_>) -> String {
         Some(EvidenceKind::ForeignToken) => {
             format!("a write with a token that never was this job's was refused{note}")
         }
+        Some(EvidenceKind::EffectTakenOver) => {
+            format!("an effect was executed again, for nobody knows how the attempt before left it{note}")
+        }
+        Some(EvidenceKind::EffectReplayed) => {
+            format!("an effect was not executed again: its stored result was replayed{note}")
+        }
+        Some(EvidenceKind::EffectIndeterminate) => {
+            format!("nobody knows whether an effect happened, and it may not be executed again{note}")
+        }
+        Some(EvidenceKind::EffectResolved) => format!("somebody found out what became of an effect{note}"),
+        Some(EvidenceKind::LateEffect) => {
+            format!("a late write to an effect was refused, its lease was gone{note}")
+        }
         None => format!("{}{note}", evidence.kind),
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod add;
 pub(crate) mod backup;
 pub(crate) mod docs;
+pub(crate) mod effects;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;

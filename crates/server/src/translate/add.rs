@@ -62,7 +62,7 @@ pub(crate) fn new_job(job: wire::NewJob<'_>, around: &Around<'_>) -> Result<NewJ
     Ok(NewJob { spec, when, priority, max_attempts, window_given, request: None })
 }
 
-fn own_fingerprint(given: Text<'_>) -> Result<Fingerprint, Failure> {
+pub(crate) fn own_fingerprint(given: Text<'_>) -> Result<Fingerprint, Failure> {
     Fingerprint::custom(&given)
         .map_err(|why| Failure::field(ErrorCode::InvalidFingerprint, "fingerprint", why))
 }

@@ -22,6 +22,7 @@ pub(crate) fn view(view: &JobView) -> Result<wire::Job<'_>, Failure> {
     job.late_writes = Some(view.attempts.iter().map(|a| a.late_success.count + a.late_failure.count).sum());
     job.attempts = Some(view.attempts.iter().map(attempt).collect());
     job.history = Some(view.evidence.iter().map(evidence).collect());
+    job.effects = Some(view.effects.iter().map(super::effect::view).collect::<Result<_, _>>()?);
     Ok(job)
 }
 
@@ -97,6 +98,7 @@ fn shell<'a>(job: &'a Job, spec: &'a JobSpec, waiting: Option<Waiting>) -> wire:
         checkpoint: None,
         attempts: None,
         history: None,
+        effects: None,
     }
 }
 
@@ -129,7 +131,7 @@ fn attempt(attempt: &Attempt) -> wire::Attempt<'_> {
     }
 }
 
-fn late_writes(late: &LateWrites) -> Option<wire::LateWrites<'static>> {
+pub(crate) fn late_writes(late: &LateWrites) -> Option<wire::LateWrites<'static>> {
     (!late.is_empty()).then(|| wire::LateWrites {
         count: late.count,
         first_at: late.first_at.map(time_text),

@@ -1,6 +1,7 @@
 //! Between the words of the wire and those of the core, one noun a file.
 
 pub(crate) mod add;
+pub(crate) mod effect;
 pub(crate) mod event;
 pub(crate) mod filter;
 pub(crate) mod job;

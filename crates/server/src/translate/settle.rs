@@ -31,9 +31,7 @@ pub(crate) fn op(given: wire::SettleOp<'_>, body: &Bytes) -> Result<SettleOp, Fa
 fn action(given: &mut wire::SettleOp<'_>, body: &Bytes) -> Result<SettleAction, Failure> {
     Ok(match &*given.op {
         "complete" => {
-            let too_large = (ErrorCode::ResultTooLarge, limits::RESULT_BYTES_MAX);
-            let result =
-                given.result.take().map(|result| json("result", result, too_large, body)).transpose()?;
+            let result = given.result.take().map(|value| result(value, body)).transpose()?;
             SettleAction::End(End::Complete { result })
         }
         "fail" => {
@@ -98,6 +96,11 @@ fn refuse_rest(given: &wire::SettleOp<'_>) -> Result<(), Failure> {
             Err(Failure::field(ErrorCode::UnknownField, field, why))
         }
     }
+}
+
+/// What a handler or an effect returned.
+pub(crate) fn result(value: &RawValue, body: &Bytes) -> Result<Bytes, Failure> {
+    json("result", value, (ErrorCode::ResultTooLarge, limits::RESULT_BYTES_MAX), body)
 }
 
 fn json(
