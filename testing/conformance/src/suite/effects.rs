@@ -61,7 +61,7 @@ pub async fn a_large_result_is_replayed(h: &mut dyn Harness) {
     assert_eq!(h.begin(&report, begin_under(lease, AtLeastOnce)).await, Ok(EffectDone::Replay { result }));
 }
 
-/// The first thing that is tested is whether the same is meant, in whatever state the effect is.
+/// Effects: the first thing that is tested is whether the same is meant, in whatever state the effect is.
 pub async fn a_mismatch_is_told_first(h: &mut dyn Harness) {
     let lease = leased(h).await;
     let charge = step(lease, "charge");
@@ -89,7 +89,7 @@ pub async fn a_mismatch_is_told_first(h: &mut dyn Harness) {
     assert_eq!(h.begin(&charge, with("10 euro")).await, replayed("1"));
 }
 
-/// A job's effect has no lease of its own: the next holder of the job takes it over at once, and the history says so.
+/// I7: a job's effect has no lease of its own: the next holder of the job takes it over at once, and the history says so.
 pub async fn i7_the_next_holder_takes_over_at_once(h: &mut dyn Harness) {
     let lease = leased(h).await;
     let charge = step(lease, "charge");
@@ -132,7 +132,7 @@ pub async fn i7_at_most_once_a_doubt_ends_the_job(h: &mut dyn Harness) {
     assert_eq!(h.state(lease.id).await, State::Dead);
 }
 
-/// A cancel that was asked for wins over a death by doubt, as over every other end.
+/// Effects: a cancel that was asked for wins over a death by doubt, as over every other end.
 pub async fn a_cancel_wins_over_a_doubt(h: &mut dyn Harness) {
     let lease = leased(h).await;
     let charge = step(lease, "charge");
@@ -144,7 +144,7 @@ pub async fn a_cancel_wins_over_a_doubt(h: &mut dyn Harness) {
     assert_eq!(h.effect_state(&charge).await, EffectState::Indeterminate);
 }
 
-/// What somebody found out is what counts: the redriven job replays it, or executes.
+/// I7: what somebody found out is what counts: the redriven job replays it, or executes.
 pub async fn i7_a_resolved_doubt_is_replayed_or_executed(h: &mut dyn Harness) {
     for outcome in [ResolveOutcome::Completed, ResolveOutcome::Released] {
         let lease = leased(h).await;
@@ -206,7 +206,7 @@ pub async fn i5_old_tokens_are_refused_with_evidence(h: &mut dyn Harness) {
     assert_eq!(h.commit(&charge, next.token, "2").await, stands(EffectState::Completed));
 }
 
-/// A repeated commit gets its first answer, whatever happened to the job since; another result is refused.
+/// Effects: a repeated commit gets its first answer, whatever happened to the job since; another result is refused.
 pub async fn a_repeated_commit_gets_its_first_answer(h: &mut dyn Harness) {
     let lease = leased(h).await;
     let charge = step(lease, "charge");
@@ -218,7 +218,7 @@ pub async fn a_repeated_commit_gets_its_first_answer(h: &mut dyn Harness) {
     assert_eq!(h.find_effect(&charge).await.unwrap().result, Some(Bytes::from_static(b"1")));
 }
 
-/// Whoever gives an effect back says whether it may have happened; what follows depends on the policy.
+/// Effects: whoever gives an effect back says whether it may have happened; what follows depends on the policy.
 pub async fn how_a_release_is_meant_decides_what_follows(h: &mut dyn Harness) {
     for (policy, outcome, state) in [
         (AtLeastOnce, ReleaseOutcome::NotApplied, EffectState::Released),
@@ -240,7 +240,7 @@ pub async fn how_a_release_is_meant_decides_what_follows(h: &mut dyn Harness) {
     }
 }
 
-/// Within an attempt a step is executed by one at a time; a repeat of the same call is answered as it was.
+/// Effects: within an attempt a step is executed by one at a time; a repeat of the same call is answered as it was.
 pub async fn an_attempt_executes_a_step_once_at_a_time(h: &mut dyn Harness) {
     let lease = leased(h).await;
     let charge = step(lease, "charge");
@@ -283,7 +283,7 @@ pub async fn i11_a_key_forgotten_early_is_warned_about(h: &mut dyn Harness) {
     assert_eq!(said, Ok(EffectDone::Execute { token: lease.token, forgotten_early: None }));
 }
 
-/// A standalone effect is held for its lease, which may be extended; past it its holder is believed until somebody takes
+/// Effects: a standalone effect is held for its lease, which may be extended; past it its holder is believed until somebody takes
 /// over, with a larger token (I4).
 pub async fn a_standalone_effect_has_its_own_lease(h: &mut dyn Harness) {
     let pay = effect("payments", "order 7");
@@ -328,7 +328,7 @@ pub async fn i10_a_lapsed_at_most_once_effect_is_indeterminate(h: &mut dyn Harne
     assert_eq!(h.begin(&once, begin(AtMostOnce)).await, Ok(EffectDone::Replay { result: None }));
 }
 
-/// A standalone effect is kept for its time to live after its end; whoever begins it afterwards gets a larger token.
+/// Effects: a standalone effect is kept for its time to live after its end; whoever begins it afterwards gets a larger token.
 pub async fn a_standalone_effect_is_kept_for_its_time_to_live(h: &mut dyn Harness) {
     let pay = effect("payments", "order 7");
     let params = BeginEffect { ttl: secs(100), ..begin(AtLeastOnce) };
@@ -342,7 +342,7 @@ pub async fn a_standalone_effect_is_kept_for_its_time_to_live(h: &mut dyn Harnes
     assert!(h.execute(&pay, params).await > first);
 }
 
-/// However many are over at once, ticks remove them all, each a bounded number.
+/// Effects: however many are over at once, ticks remove them all, each a bounded number.
 pub async fn many_effects_are_removed_in_steps(h: &mut dyn Harness) {
     const MANY: usize = 1_100;
     let begin = BeginEffect { ttl: secs(10), ..begin(AtLeastOnce) };
@@ -384,7 +384,7 @@ pub async fn i1_effects_survive_a_crash(h: &mut dyn Harness) {
     assert_eq!(h.effect_state(&mail).await, EffectState::Released);
 }
 
-/// After a time in which nobody served the store the leases of standalone effects have their full length again.
+/// Effects: after a time in which nobody served the store the leases of standalone effects have their full length again.
 pub async fn a_reopened_store_gives_effect_leases_their_full_length(h: &mut dyn Harness) {
     if !h.flags().reopen {
         return;
@@ -429,7 +429,7 @@ pub async fn effects_live_as_long_as_their_job(h: &mut dyn Harness) {
     assert_eq!(h.find_effect(&own).await, None);
 }
 
-/// What is not there is not found, and begins nothing.
+/// Effects: what is not there is not found, and begins nothing.
 pub async fn an_unknown_effect_or_job_is_not_found(h: &mut dyn Harness) {
     let token = FencingToken::new(7).unwrap();
     let nothing = effect("payments", "order 7");
@@ -440,7 +440,7 @@ pub async fn an_unknown_effect_or_job_is_not_found(h: &mut dyn Harness) {
     assert_eq!(h.find_effect(&nothing).await, None);
 }
 
-/// Of a hundred that begin at once, one executes.
+/// I7: of a hundred that begin at once, one executes.
 pub async fn i7_a_race_of_a_hundred_executes_once(h: &mut dyn Harness) {
     let pay = effect("payments", "order 7");
     let engine = h.engine();
@@ -461,7 +461,7 @@ pub async fn i7_a_race_of_a_hundred_executes_once(h: &mut dyn Harness) {
     assert_eq!(executed, 1);
 }
 
-/// The operations of a call are done in order and answered each.
+/// Effects: the operations of a call are done in order and answered each.
 pub async fn a_batch_of_effects_answers_each_item(h: &mut dyn Harness) {
     let lease = leased(h).await;
     let (charge, mail) = (step(lease, "charge"), step(lease, "mail"));
@@ -483,7 +483,7 @@ pub async fn a_batch_of_effects_answers_each_item(h: &mut dyn Harness) {
     assert!(is_lost(&said[5]), "the job died in between: {:?}", said[5]);
 }
 
-/// Effects are listed by scope and key, in pages, by scope and state.
+/// Effects: effects are listed by scope and key, in pages, by scope and state.
 pub async fn effects_are_listed(h: &mut dyn Harness) {
     for (scope, name) in [("b", "2"), ("a", "2"), ("a", "1"), ("b", "1"), ("c", "1")] {
         let token = h.execute(&effect(scope, name), begin(AtMostOnce)).await;
