@@ -65,7 +65,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    fn tell(&mut self, check: Check, what: impl FnOnce() -> String) {
+    pub(super) fn tell(&mut self, check: Check, what: impl FnOnce() -> String) {
         let finding = self.findings.entry(check).or_default();
         finding.count += 1;
         if finding.told.len() < TOLD {
@@ -108,7 +108,7 @@ impl Inspector {
         survey.conservation(&queues);
         survey.sets(&moment)?;
         survey.ledger(&moment)?;
-        survey.effects(&moment)?;
+        super::effects::check(&moment, &mut survey.checked)?;
         Ok(survey.checked)
     }
 }
@@ -341,24 +341,6 @@ impl Survey<'_> {
         })
     }
 
-    /// Every effect can be read, and the job whose step it is is there.
-    fn effects(&mut self, conn: &Connection) -> StoreResult<()> {
-        let mut stmt = conn.prepare(include_str!("../../sql/effect_scan.sql"))?;
-        let mut found = stmt.query([])?;
-        while let Some(row) = found.next()? {
-            let has_job: bool = row.get(6)?;
-            match readable(rows::read_effect(row))? {
-                Err(damage) => self.checked.tell(Check::Rows, || damage),
-                Ok(effect) if !has_job => {
-                    let told = || format!("the effect {:?} belongs to a job that is gone", effect.key);
-                    self.checked.tell(Check::Rows, told);
-                }
-                Ok(_) => {}
-            }
-        }
-        Ok(())
-    }
-
     fn each_key(
         &mut self,
         conn: &Connection,
@@ -430,7 +412,7 @@ fn key_was_freed(conn: &Connection, id: JobId) -> StoreResult<bool> {
 }
 
 /// Damage of one row is a finding; that nothing can be read any more is an error.
-fn readable<T>(read: StoreResult<T>) -> StoreResult<Result<T, String>> {
+pub(super) fn readable<T>(read: StoreResult<T>) -> StoreResult<Result<T, String>> {
     match read {
         Ok(value) => Ok(Ok(value)),
         Err(StoreError::Corrupt(damage)) => Ok(Err(damage)),

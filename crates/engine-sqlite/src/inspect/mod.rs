@@ -4,6 +4,7 @@
 //! An [`Inspector`] never writes. Each of its answers is of one moment.
 
 mod check;
+mod effects;
 mod engine;
 mod restore;
 
@@ -22,7 +23,7 @@ use crate::open::{APPLICATION_ID, SCHEMA_VERSION, explain};
 use crate::reader;
 use crate::sets::SeqSet;
 use crate::shared::{QueueSeen, Shared};
-use crate::{OpenError, backup, effects, open};
+use crate::{OpenError, backup, open};
 
 pub use check::{Check, Checked, Finding, Progress};
 pub use engine::LookOnly;
@@ -120,7 +121,7 @@ impl Inspector {
     /// # Errors
     /// If it cannot be read, or is damaged.
     pub fn effect(&self, name: &EffectName) -> EngineResult<Option<Effect>> {
-        answer(effects::effect(&self.conn, name))
+        answer(crate::effects::effect(&self.conn, name))
     }
 
     /// A page of effects by scope and key.
@@ -128,7 +129,7 @@ impl Inspector {
     /// # Errors
     /// If they cannot be read, or one is damaged.
     pub fn list_effects(&self, params: &ListEffects) -> EngineResult<EffectPage> {
-        answer(effects::list_effects(&self.conn, params))
+        answer(crate::effects::list_effects(&self.conn, params))
     }
 
     /// What stands at the head of the store.
