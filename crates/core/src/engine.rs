@@ -17,7 +17,9 @@ use thiserror::Error;
 
 use crate::state::words;
 use crate::{
-    Attempt, Backoff, DeadReason, Dedup, DurationMs, Effect, EffectName, EffectOp, EffectPage, EffectResult, End, Event, FencingToken, Group, Job, JobId, JobSpec, JobView, Key, Kind, Label, ListEffects, Outcome, Progress, QueueName, Rate, State, Timestamp, WorkerName,
+    Attempt, Backoff, DeadReason, Dedup, DurationMs, Effect, EffectName, EffectOp, EffectPage, EffectResult,
+    End, Event, FencingToken, Group, Job, JobId, JobSpec, JobView, Key, Kind, Label, ListEffects, Outcome,
+    Progress, QueueName, Rate, State, Timestamp, WorkerName,
 };
 
 /// What an engine's operations return.

@@ -7,8 +7,12 @@ use bytes::Bytes;
 
 use crate::rules::{self, RetryRefusal};
 use crate::{
-    AddParams, Added, Attempt, Backoff, Effect, EffectName, Entropy, Event, EventCursor, EventKind, Evidence, EvidenceKind, FencingToken, Fingerprint, GroupHead, Hold, Holder, ItemResult, Job, JobEdit, JobFilter, JobId, JobSpec, JobStatus, JobView, Key, LeaseParams, LeasedJob, NewJob, OnDead, Outcome, QueueCounts, QueueName, QueueSettings, Refusal, RepeatDecision, RetryPolicy, Seq, Setting, SettleAction, SettleOp, Settled, Starts, State, StoreEvent, Timestamp, TokenSequence, Waiting, decide_repeat, limits, replaced_run_at,
-    run_at,
+    AddParams, Added, Attempt, Backoff, Effect, EffectName, Entropy, Event, EventCursor, EventKind, Evidence,
+    EvidenceKind, FencingToken, Fingerprint, GroupHead, Hold, Holder, ItemResult, Job, JobEdit, JobFilter,
+    JobId, JobSpec, JobStatus, JobView, Key, LeaseParams, LeasedJob, NewJob, OnDead, Outcome, QueueCounts,
+    QueueName, QueueSettings, Refusal, RepeatDecision, RetryPolicy, Seq, Setting, SettleAction, SettleOp,
+    Settled, Starts, State, StoreEvent, Timestamp, TokenSequence, Waiting, decide_repeat, limits,
+    replaced_run_at, run_at,
 };
 
 #[derive(Debug, Clone)]

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use onefold_core::{
-    BackupDone, Effect, EffectName, EffectPage, EngineError, EngineResult, JobId, JobPage, JobView, ListEffects, ListParams, QueueCounts, QueueName, QueueSettings, QueueView, Starts, Timestamp,
+    BackupDone, Effect, EffectName, EffectPage, EngineError, EngineResult, JobId, JobPage, JobView,
+    ListEffects, ListParams, QueueCounts, QueueName, QueueSettings, QueueView, Starts, Timestamp,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
