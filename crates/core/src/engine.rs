@@ -15,6 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::schedule::{ScheduleEvent, Schedules};
 use crate::state::words;
 use crate::{
     Attempt, Backoff, DeadReason, Dedup, DurationMs, Effect, EffectName, EffectOp, EffectPage, EffectResult,
@@ -34,7 +35,7 @@ pub type ItemResult<T> = Result<T, Refusal>;
 /// Every operation takes parameters and gives outcomes, a batch one per item, so that one bad item never fails its
 /// neighbours. `Ok` for anything that changes state is returned only once the change is durable (I1). An operation whose
 /// future is dropped may still happen. The contract is internal: it changes whenever that makes engines better.
-pub trait Engine: Send + Sync + 'static {
+pub trait Engine: Schedules + Send + Sync + 'static {
     /// What this engine can do.
     fn capabilities(&self) -> Capabilities;
 
@@ -123,7 +124,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Returns when there may be an event after `cursor`. A hint: look again.
     fn events_after(&self, cursor: EventCursor) -> BoxFuture<'_, EngineResult<()>>;
 
-    /// Does what is due: jobs whose time has come, deadlines of attempts, parked polls whose wait
+    /// Does what is due: jobs whose time has come, ticks of schedules, deadlines of attempts, parked polls whose wait
     /// is over, retention. Only this moves time on in an engine. Does a bounded amount of work
     /// and says when to come again.
     fn tick(&self) -> BoxFuture<'_, EngineResult<Ticked>>;
@@ -278,6 +279,17 @@ pub enum Refusal {
     JobNotRetryable {
         /// Where it stands.
         state: State,
+    },
+    /// No such schedule.
+    #[error("there is no such schedule")]
+    ScheduleNotFound,
+    /// The schedule's last job is unfinished, and its `overlap` is `skip`.
+    #[error(
+        "{job}, the last job of the schedule, is unfinished, and its overlap is skip; let it end or cancel it first"
+    )]
+    ScheduleJobUnfinished {
+        /// The job.
+        job: JobId,
     },
     /// `retry_until` has passed: receivers may no longer know the job's key.
     #[error(
@@ -845,10 +857,21 @@ words! {
         EffectIndeterminate = "effect.indeterminate",
         /// Somebody found out what became of a job's indeterminate effect.
         EffectResolved = "effect.resolved",
+        /// A schedule was made, changed, paused or resumed.
+        ScheduleChanged = "schedule.changed",
+        /// A schedule was deleted.
+        ScheduleDeleted = "schedule.deleted",
+        /// Ticks of a schedule got no job.
+        TicksDropped = "schedule.ticks_dropped",
     }
 }
 
 impl EventKind {
+    /// Whether it is about a schedule: its event says which.
+    pub const fn is_of_schedule(self) -> bool {
+        matches!(self, EventKind::ScheduleChanged | EventKind::ScheduleDeleted | EventKind::TicksDropped)
+    }
+
     /// The event that tells of a transition.
     pub const fn of(event: Event) -> EventKind {
         match event {
@@ -884,6 +907,8 @@ pub struct StoreEvent {
     pub reason: Option<DeadReason>,
     /// In which attempt, where there is one.
     pub attempt: Option<u32>,
+    /// Of which schedule, for an event of one.
+    pub schedule: Option<ScheduleEvent>,
 }
 
 /// A page of events.
@@ -904,6 +929,8 @@ pub struct Ticked {
     pub next: Timestamp,
     /// Jobs whose time came.
     pub due: u64,
+    /// Jobs that ticks of schedules added.
+    pub ticks: u64,
     /// Attempts whose deadline passed.
     pub expired: u64,
     /// Jobs deleted because their retention was over.

@@ -24,7 +24,9 @@ fn every_kind_of_example_is_read() {
     assert!(blocks("ticks").len() >= 13);
     assert!(blocks("refused").len() >= 3);
     assert!(blocks("missed").len() >= 2);
-    let all: usize = ["ticks", "refused", "missed"].map(|kind| blocks(kind).len()).iter().sum();
+    // A test of the server puts it.
+    assert_eq!(blocks("put").len(), 1);
+    let all: usize = ["ticks", "refused", "missed", "put"].map(|kind| blocks(kind).len()).iter().sum();
     assert_eq!(GUIDE.matches("\n```").count(), 2 * all, "an example that no test reads");
 }
 

@@ -248,7 +248,7 @@ impl PostgresEngine {
     }
 
     /// Runs an operation on the engine's runtime: it goes on if nobody awaits it any more.
-    fn run<T, F>(&self, operation: impl FnOnce(Arc<Node>) -> F) -> BoxFuture<'_, EngineResult<T>>
+    pub(crate) fn run<T, F>(&self, operation: impl FnOnce(Arc<Node>) -> F) -> BoxFuture<'_, EngineResult<T>>
     where
         T: Send + 'static,
         F: Future<Output = EngineResult<T>> + Send + 'static,

@@ -23,6 +23,7 @@ mod place;
 mod plans;
 mod pool;
 mod rows;
+mod schedules;
 mod serving;
 mod sql;
 mod tls;

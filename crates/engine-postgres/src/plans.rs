@@ -27,6 +27,7 @@ const WALKS: &[&str] = &[
     "queues/drop_timers",
     "queues/jobs_of",
     "queues/recount",
+    "schedules/other_tz",
     "store/node_seen",
     "store/server",
     "store/server_known",

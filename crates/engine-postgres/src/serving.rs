@@ -11,7 +11,7 @@ use crate::local::{Parked, Reading};
 use crate::node::{Node, Verdict, commit};
 use crate::ops::lease::Given;
 use crate::ops::tick;
-use crate::{ops, params, sql};
+use crate::{ops, params, schedules, sql};
 
 /// How long a reading of the database's clock may take to be one.
 const READING_WITHIN: DurationMs = DurationMs::from_ms(500);
@@ -24,7 +24,7 @@ pub(crate) async fn begin_to_serve(node: &Arc<Node>) -> EngineResult<()> {
     if node_seen(node).await?.nobody_served {
         node.renew_leases().await?;
     }
-    Ok(())
+    schedules::follow_tz(node).await
 }
 
 /// What a node finds as it says that it serves.
@@ -59,7 +59,7 @@ pub(crate) async fn one_tick(node: &Arc<Node>) -> EngineResult<Ticked> {
         node.renew_left().await?;
     }
     let retires = node.local.is_time_to_retire(node.clock.monotonic(), node.retention_slack);
-    let done = commit!(node, |work| tick::jobs(work, retires))?;
+    let (schedules, done) = schedules::evaluate_beside(node, retires).await?;
     let mut swept = commit!(node, |work| tick::sweep(work))?.more;
     swept |= commit!(node, |work| ops::effects::retire(work))?.more;
     if retires {
@@ -73,13 +73,16 @@ pub(crate) async fn one_tick(node: &Arc<Node>) -> EngineResult<Ticked> {
     let (due, now) = commit!(node, |work| async { Ok((tick::next_due(work).await?, work.now)) })?;
     let a_minute = now.saturating_add(limits::WAIT_MAX);
     let found = match due.map_or(a_minute, |due| due.min(a_minute)) {
-        _ if done.more || swept => now,
+        _ if done.more || swept || schedules.more => now,
         // Whoever is at what is due is not done with it yet.
-        due if due <= now && done.due + done.expired + done.purged == 0 => now.saturating_add(A_MOMENT),
+        due if due <= now && done.due + done.expired + done.purged + schedules.ticks == 0 => {
+            now.saturating_add(A_MOMENT)
+        }
         due => due,
     };
     let next = node.local.ticked(found, node.clock.as_ref());
-    Ok(Ticked { next, due: done.due, expired: done.expired, purged: done.purged, clock_stepped })
+    let tick::Done { due, expired, purged, .. } = done;
+    Ok(Ticked { next, due, ticks: schedules.ticks, expired, purged, clock_stepped })
 }
 
 /// Leases now, or parks the call.

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use onefold_core::schedule::ScheduleEvent;
 use onefold_core::{
     Attempt, Backoff, DurationMs, Entropy, EventKind, EvidenceKind, Job, JobId, JobSpec,
     Outcome as AttemptOutcome, QueueName, QueueSettings, RetryPolicy, Timestamp, limits,
@@ -18,7 +19,7 @@ use onefold_core::{
 use tokio_postgres::Row;
 
 pub(crate) use groups::GroupPlace;
-pub(crate) use holds::{KeyPlace, Space};
+pub(crate) use holds::{KeyPlace, NO_QUEUE, Space};
 pub(crate) use moves::Lists;
 
 use crate::error::{Fault, Outcome, corrupt};
@@ -162,6 +163,7 @@ struct EventRow {
     job: Option<JobId>,
     reason: Option<i16>,
     attempt: u32,
+    schedule: Option<ScheduleEvent>,
 }
 
 struct EvidenceRow {

@@ -88,7 +88,7 @@ CREATE TABLE onefold_evidence (
 
 -- The dedup ledger, in order of expiry class and then of writing: lid = class << 48 | counter,
 -- where a class holds windows that differ by less than a factor of two, so that each class is
--- dropped from its head. space: 0 keys of jobs, 1 identities of requests.
+-- dropped from its head. space: 0 keys of jobs, 1 identities of requests, 2 ticks of schedules (of queue 0, which is none).
 CREATE TABLE onefold_ledger (
     lid             INTEGER PRIMARY KEY,
     space           INTEGER NOT NULL,
@@ -198,6 +198,18 @@ CREATE TABLE onefold_effects (
 CREATE INDEX onefold_effects_of_job ON onefold_effects (job) WHERE job IS NOT NULL;
 CREATE INDEX onefold_effects_due ON onefold_effects (due) WHERE due IS NOT NULL;
 CREATE INDEX onefold_effects_unclear ON onefold_effects (ns, scope, key) WHERE state = 4;
+-- Schedules. What their jobs are stands in onefold_specs under `template`, a sequence that no job has.
+CREATE TABLE onefold_schedules (
+    ns              INTEGER NOT NULL DEFAULT 0,
+    id              TEXT NOT NULL,
+    template        INTEGER NOT NULL,
+    next_at         INTEGER,               -- the next tick; null: paused, or there is none
+    tz              TEXT,                  -- the release of the time zone database that says so; null: none was asked
+    schedule        TEXT NOT NULL,         -- JSON
+    crc             INTEGER NOT NULL,
+    PRIMARY KEY (ns, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX onefold_schedules_due ON onefold_schedules (next_at, id) WHERE next_at IS NOT NULL;
 
 CREATE VIEW onefold_job_list AS
 SELECT printf('job_%012x7000%016x', j.created_at, j.seq | (-9223372036854775807 - 1)) AS id,

@@ -1,5 +1,6 @@
 //! Events as they are stored: all of one commit in one row, a few bytes each.
 
+use onefold_core::schedule::ScheduleEvent;
 use onefold_core::{DeadReason, EventKind, JobId, Seq, StoreEvent, Timestamp};
 
 use crate::error::{StoreError, StoreResult};
@@ -7,17 +8,18 @@ use crate::rows::{event_code, event_of, reason_code, reason_of};
 use crate::varint::{get, put, unzigzag, zigzag};
 
 /// An event about to be stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct NewEvent {
     pub(crate) kind: EventKind,
     pub(crate) queue: i64,
     pub(crate) job: Option<JobId>,
     pub(crate) reason: Option<DeadReason>,
     pub(crate) attempt: u32,
+    pub(crate) schedule: Option<ScheduleEvent>,
 }
 
 /// The events of one commit. Each: kind, queue, sequence (0: none), and for a job the age of its
-/// id in milliseconds, attempt and reason; all as LEB128.
+/// id in milliseconds, attempt and reason; all as LEB128. One of a schedule has the length of a JSON text and that text.
 #[derive(Debug, Default)]
 pub(crate) struct EventLog {
     bytes: Vec<u8>,
@@ -34,6 +36,12 @@ impl EventLog {
             put(&mut self.bytes, zigzag(now.as_unix_ms() - job.accepted_unix_ms()));
             put(&mut self.bytes, u64::from(event.attempt));
             put(&mut self.bytes, event.reason.map_or(0, reason_code) as u64);
+        }
+        if event.kind.is_of_schedule() {
+            let about = event.schedule.as_ref().and_then(|about| serde_json::to_vec(about).ok());
+            let about = about.unwrap_or_default();
+            put(&mut self.bytes, about.len() as u64);
+            self.bytes.extend(about);
         }
     }
 
@@ -76,6 +84,13 @@ pub(crate) fn read(
             let code = get(&mut rest).ok_or_else(damaged)?;
             reason = if code == 0 { None } else { Some(reason_of(code as i64)?) };
         }
+        let mut schedule = None;
+        if kind.is_of_schedule() {
+            let length = usize::try_from(get(&mut rest).ok_or_else(damaged)?).map_err(|_| damaged())?;
+            let (about, after) = rest.split_at_checked(length).ok_or_else(damaged)?;
+            schedule = Some(serde_json::from_slice(about).map_err(|_| damaged())?);
+            rest = after;
+        }
         let queue = queue_name(queue).ok_or_else(damaged)?;
         events.push(StoreEvent {
             cursor: first + events.len() as u64,
@@ -85,6 +100,7 @@ pub(crate) fn read(
             job,
             reason,
             attempt,
+            schedule,
         });
     }
     Ok(events)
@@ -113,28 +129,59 @@ mod tests {
                 job: job(1_795_253_400_000, 1),
                 reason: None,
                 attempt: 0,
+                schedule: None,
             },
-            NewEvent { kind: EventKind::QueueChanged, queue: 300, job: None, reason: None, attempt: 0 },
+            NewEvent {
+                kind: EventKind::QueueChanged,
+                queue: 300,
+                job: None,
+                reason: None,
+                attempt: 0,
+                schedule: None,
+            },
             NewEvent {
                 kind: EventKind::Dead,
                 queue: 2,
                 job: job(1_795_253_999_999, 1 << 60),
                 reason: Some(DeadReason::CrashLoop),
                 attempt: 70_000,
+                schedule: None,
+            },
+            NewEvent {
+                kind: EventKind::TicksDropped,
+                queue: 2,
+                job: None,
+                reason: None,
+                attempt: 0,
+                schedule: Some(ScheduleEvent { id: "nightly".parse().unwrap(), dropped: None }),
             },
         ];
         let mut log = EventLog::default();
-        for event in written {
+        for event in written.clone() {
             log.push(event, now);
         }
         let name = |id: i64| QueueName::new(format!("q{id}")).ok();
         let read_back = read(10, now, log.bytes(), name).unwrap();
-        assert_eq!(read_back.len(), 3);
+        assert_eq!(read_back.len(), 4);
         for (n, (read, written)) in read_back.iter().zip(written).enumerate() {
             assert_eq!(read.cursor, 10 + n as u64);
             assert_eq!(
-                (read.kind, &read.queue, read.job, read.reason, read.attempt.unwrap_or(0)),
-                (written.kind, &name(written.queue).unwrap(), written.job, written.reason, written.attempt)
+                (
+                    read.kind,
+                    &read.queue,
+                    read.job,
+                    read.reason,
+                    read.attempt.unwrap_or(0),
+                    read.schedule.clone()
+                ),
+                (
+                    written.kind,
+                    &name(written.queue).unwrap(),
+                    written.job,
+                    written.reason,
+                    written.attempt,
+                    written.schedule
+                )
             );
         }
         assert!(read(10, now, &log.bytes()[..log.bytes().len() - 1], name).is_err());

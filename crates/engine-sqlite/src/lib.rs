@@ -14,6 +14,7 @@ mod ledger_id;
 mod open;
 mod reader;
 mod rows;
+mod schedules;
 mod sets;
 mod shared;
 mod statements;

@@ -263,6 +263,7 @@ pub(crate) fn load<'c>(
     }
     store.load_timers()?;
     store.renew_running_leases()?;
+    store.load_schedules()?;
     store.flush()?;
     conn.execute_batch("COMMIT")?;
     store.committed();

@@ -70,7 +70,7 @@ fn stored_queue_name(conn: &Connection, id: i64) -> Option<QueueName> {
     QueueName::new(name).ok()
 }
 
-fn read_spec(conn: &Connection, seq: Seq) -> StoreResult<JobSpec> {
+pub(crate) fn read_spec(conn: &Connection, seq: Seq) -> StoreResult<JobSpec> {
     let mut stmt = conn.prepare_cached(include_str!("../sql/spec_select.sql"))?;
     let mut found = stmt.query([seq.get() as i64])?;
     match found.next()? {
@@ -284,7 +284,7 @@ mod tests {
         let count = 70_000;
         for _ in 0..count {
             let kind = EventKind::QueueChanged;
-            log.push(NewEvent { kind, queue: 1, job: None, reason: None, attempt: 0 }, now);
+            log.push(NewEvent { kind, queue: 1, job: None, reason: None, attempt: 0, schedule: None }, now);
         }
         let row = (100, count, now.as_unix_ms(), log.bytes());
         conn.execute(include_str!("../sql/event_insert.sql"), row).unwrap();

@@ -25,4 +25,5 @@ statements! {
     specs_delete, timers_delete_job, groups_delete_queue, sealed_insert, sealed_select, sealed_delete, sealed_places, filter_put, sealing_put, timer_delete, timer_put, timer_scan, evidence_select,
     effect_delete, effect_put, effect_put_off, effect_select, effect_update, effects_delete, effects_due, effects_executing,
     effects_next_due, effects_of_job,
+    schedule_put, schedule_select, schedule_delete, schedule_due, schedule_heads, schedule_other_tz,
 }

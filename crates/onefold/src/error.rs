@@ -181,6 +181,8 @@ fn refusal_code(refusal: &Refusal) -> ErrorCode {
         Refusal::JobNotFound => ErrorCode::JobNotFound,
         Refusal::QueueNotFound => ErrorCode::QueueNotFound,
         Refusal::QueueNotEmpty { .. } => ErrorCode::QueueNotEmpty,
+        Refusal::ScheduleNotFound => ErrorCode::ScheduleNotFound,
+        Refusal::ScheduleJobUnfinished { .. } => ErrorCode::ScheduleJobUnfinished,
         Refusal::JobStarted { .. } => ErrorCode::JobStarted,
         Refusal::JobFinished { .. } => ErrorCode::JobFinished,
         Refusal::JobNotFinished { .. } => ErrorCode::JobNotFinished,

@@ -89,6 +89,20 @@ impl Failure {
         Refusal::QueueNotFound.into()
     }
 
+    pub(crate) fn schedule_not_found() -> Failure {
+        Refusal::ScheduleNotFound.into()
+    }
+
+    /// The same of a member of `outer`.
+    pub(crate) fn within(mut self, outer: &str) -> Failure {
+        if let Some(field) = &self.0.field {
+            let whole = format!("{outer}.{field}");
+            self.0.detail = self.0.detail.replacen(&format!("`{field}`"), &format!("`{whole}`"), 1).into();
+            self.0.field = Some(whole);
+        }
+        self
+    }
+
     pub(crate) fn code(&self) -> ErrorCode {
         self.0.error_code().unwrap_or(ErrorCode::Internal)
     }
@@ -149,6 +163,8 @@ fn told(refusal: &Refusal) -> (ErrorCode, About) {
         Refusal::JobNotFound => (ErrorCode::JobNotFound, About::Nothing),
         Refusal::QueueNotFound => (ErrorCode::QueueNotFound, About::Nothing),
         Refusal::QueueNotEmpty { unfinished } => (ErrorCode::QueueNotEmpty, About::Unfinished(*unfinished)),
+        Refusal::ScheduleNotFound => (ErrorCode::ScheduleNotFound, About::Nothing),
+        Refusal::ScheduleJobUnfinished { job } => (ErrorCode::ScheduleJobUnfinished, About::Existing(*job)),
         Refusal::JobStarted { state } => (ErrorCode::JobStarted, About::State(*state)),
         Refusal::JobFinished { state } => (ErrorCode::JobFinished, About::State(*state)),
         Refusal::JobNotFinished { state } => (ErrorCode::JobNotFinished, About::State(*state)),

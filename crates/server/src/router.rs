@@ -15,6 +15,7 @@ use crate::openapi::{Api, document};
 use crate::routes::docs::Document;
 use crate::routes::{
     add, backup, docs, effects, events, health, jobs, keys, leases, metrics, pages, queues, redrive,
+    schedules,
 };
 use crate::state::AppState;
 
@@ -42,6 +43,12 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(effects::extend))
         .routes(routes!(effects::release))
         .routes(routes!(effects::resolve))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::get, schedules::put, schedules::delete))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run))
+        .routes(routes!(schedules::next))
         .routes(routes!(events::events))
         .routes(routes!(backup::backup))
         .routes(routes!(metrics::metrics))

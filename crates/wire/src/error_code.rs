@@ -71,6 +71,8 @@ codes! {
     JobNotFound = "job-not-found", 404, "There is no such job";
     /// No such queue.
     QueueNotFound = "queue-not-found", 404, "There is no such queue";
+    /// No such schedule.
+    ScheduleNotFound = "schedule-not-found", 404, "There is no such schedule";
     /// Nobody holds the key.
     KeyNotFound = "key-not-found", 404, "No job holds the key";
     /// No such effect, or no longer.
@@ -99,6 +101,8 @@ codes! {
     EffectNotIndeterminate = "effect-not-indeterminate", 409, "The effect is not indeterminate";
     /// The queue still has unfinished jobs.
     QueueNotEmpty = "queue-not-empty", 409, "The queue has unfinished jobs";
+    /// The last job of a schedule is unfinished, and its `overlap` is `skip`.
+    ScheduleJobUnfinished = "schedule-job-unfinished", 409, "The last job of the schedule is unfinished";
     /// Only jobs that have not started can be edited.
     JobStarted = "job-started", 409, "The job has started";
     /// The job has ended already.
@@ -139,6 +143,14 @@ codes! {
     ConflictingFields = "conflicting-fields", 422, "Two fields cannot be given together";
     /// A queue name outside `[A-Za-z0-9._-]{1,128}`.
     InvalidQueueName = "invalid-queue-name", 422, "This cannot be the name of a queue";
+    /// Not `[A-Za-z0-9._-]{1,128}`.
+    InvalidScheduleId = "invalid-schedule-id", 422, "This cannot be the id of a schedule";
+    /// A cron expression that cannot be read, or never ticks.
+    InvalidCron = "invalid-cron", 422, "This is not a cron expression";
+    /// Not a name of the IANA time zone database.
+    InvalidTimeZone = "invalid-time-zone", 422, "There is no such time zone";
+    /// A schedule that never ticks, or whose job has what only a tick may say.
+    InvalidSchedule = "invalid-schedule", 422, "This cannot be a schedule";
     /// A key that is blank, too long or has control characters.
     InvalidKey = "invalid-key", 422, "This cannot be a key";
     /// A fingerprint of the caller's own that is empty or too long.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Text;
+use crate::{DroppedTicks, Text};
 
 /// The data of an event. Its SSE `id` is `cursor`, its SSE `event` is `type`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +28,12 @@ pub struct Event<'a> {
     /// In which attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// Of which schedule, for an event of one.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Text<'a>>,
+    /// Ticks of the schedule that got no job.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<DroppedTicks<'a>>,
 }
 
 /// The data of the event `events.missed`, the first one if events after the given `Last-Event-ID`

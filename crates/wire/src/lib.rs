@@ -18,6 +18,7 @@ mod leases;
 mod problem;
 mod queues;
 mod read;
+mod schedules;
 mod text;
 
 pub use add::*;
@@ -30,5 +31,6 @@ pub use leases::*;
 pub use problem::Problem;
 pub use queues::*;
 pub use read::{Fault, ITEMS_MAX, ReadError, read};
+pub use schedules::*;
 pub use serde_json::value::RawValue;
 pub use text::{Headers, Span, Text, present};

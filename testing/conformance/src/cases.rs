@@ -232,6 +232,7 @@ macro_rules! conformance_tests {
             $crate::part_tests! { $harness; request:
                 a_request_is_answered_from_its_record,
                 a_request_identity_is_not_reused_for_another_request,
+                a_request_repeated_in_an_atomic_batch_names_its_job,
                 a_request_is_remembered_for_a_day,
                 i1_a_request_is_remembered_over_a_crash,
                 requests_and_keys_do_not_meet,
@@ -263,6 +264,32 @@ macro_rules! conformance_tests {
                 i3_a_redrive_gives_each_key_to_one_job,
                 i1_a_retry_survives_a_crash,
                 a_retried_job_is_kept_from_its_new_end,
+            }
+            $crate::part_tests! { $harness; schedule:
+                a_tick_adds_the_job_at_its_time,
+                ticks_come_when_schedules_are_due,
+                i9_one_tick_has_one_job,
+                i9_a_crash_loses_no_tick_and_repeats_none,
+                i9_a_step_back_repeats_no_tick,
+                i9_a_tick_of_a_schedule_made_again_is_the_same,
+                i9_no_caller_uses_or_frees_the_key_of_a_tick,
+                i9_ticks_outlive_their_queue,
+                i10_missed_ticks_are_caught_up_as_asked_and_told,
+                t12_overlap_is_met_as_asked,
+                t12_ticks_caught_up_together_overlap,
+                no_tick_comes_after_the_end,
+                a_zones_clock_is_followed,
+                a_queues_settings_are_those_of_its_jobs,
+                many_due_at_once_are_all_evaluated,
+            }
+            $crate::part_tests! { $harness; schedules:
+                a_pause_is_nobodys_time,
+                t11_an_edit_adds_the_old_tick_or_the_new_one,
+                the_same_again_changes_nothing,
+                run_now_adds_a_job_beside_the_ticks,
+                run_now_meets_the_overlap,
+                deleting_a_schedule_leaves_its_jobs,
+                schedules_are_listed_by_id,
             }
             $crate::part_tests! { $harness; settings:
                 versions_count_up,

@@ -5,11 +5,13 @@ mod effects;
 mod jobs;
 mod ops;
 mod polls;
+mod schedules;
 
 pub use effects::*;
 pub use jobs::*;
 pub use ops::*;
 pub use polls::*;
+pub use schedules::*;
 
 use onefold_core::{DurationMs, QueueName};
 

@@ -20,6 +20,8 @@ pub mod replace;
 pub mod request;
 pub mod retention;
 pub mod retry;
+pub mod schedule;
+pub mod schedules;
 pub mod settings;
 pub mod settle;
 pub mod stale;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-const INVARIANTS: [&str; 10] = ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I10", "I11"];
+const INVARIANTS: [&str; 11] = ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11"];
 
 struct Case {
     part: String,

@@ -4,6 +4,7 @@
 
 mod effects;
 mod model;
+mod schedules;
 
 use std::future::ready;
 use std::path::PathBuf;
@@ -208,6 +209,7 @@ impl ReferenceEngine {
             inner.model.renew_leases(now);
         }
         inner.model.settle_rates(now);
+        let ticks = inner.model.evaluate_schedules(now);
         let due = inner.model.come_due(now);
         let expired = inner.model.pass_deadlines(now, entropy);
         let purged = inner.model.retire(now);
@@ -219,7 +221,7 @@ impl ReferenceEngine {
         let a_minute = now.saturating_add(limits::WAIT_MAX);
         let next = inner.next_due(self.shared.clock.as_ref()).map_or(a_minute, |due| due.min(a_minute));
         inner.next_tick = next;
-        Ok(Ticked { next, due, expired, purged, clock_stepped })
+        Ok(Ticked { next, due, ticks, expired, purged, clock_stepped })
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 
 use crate::rules::{self, RetryRefusal};
+use crate::schedule::{ScheduleEvent, ScheduleId, ScheduleView, Tick, TickKey};
 use crate::{
     AddParams, Added, Attempt, Backoff, Effect, EffectName, Entropy, Event, EventCursor, EventKind, Evidence,
     EvidenceKind, FencingToken, Fingerprint, GroupHead, Hold, Holder, ItemResult, Job, JobEdit, JobFilter,
@@ -75,6 +76,9 @@ pub(super) struct Model {
     pub(super) jobs: BTreeMap<Seq, Record>,
     pub(super) queues: BTreeMap<QueueName, Queue>,
     ledger: HashMap<(Space, QueueName, Key), Hold>,
+    pub(super) schedules: BTreeMap<ScheduleId, ScheduleView>,
+    /// The ledger's space of ticks: no caller's key reaches it, and it belongs to no queue.
+    pub(super) ticks: HashMap<TickKey, Hold>,
     receipts: BTreeMap<FencingToken, Receipt>,
     pub(super) settings: BTreeMap<String, Setting>,
     pub(super) events: Vec<StoreEvent>,
@@ -92,6 +96,8 @@ impl Model {
             jobs: BTreeMap::new(),
             queues: BTreeMap::new(),
             ledger: HashMap::new(),
+            schedules: BTreeMap::new(),
+            ticks: HashMap::new(),
             receipts: BTreeMap::new(),
             settings: BTreeMap::new(),
             events: Vec::new(),
@@ -134,8 +140,19 @@ impl Model {
             job: job.map(|job| job.id),
             reason: job.and_then(|job| job.reason).filter(|_| kind == EventKind::Dead),
             attempt: job.map(Job::attempts).filter(|number| *number > 0),
+            schedule: None,
         });
         self.next_event += 1;
+    }
+
+    pub(super) fn emit_schedule(&mut self, kind: EventKind, about: ScheduleEvent, now: Timestamp) {
+        let Some(view) = self.schedules.get(&about.id) else { return };
+        let queue = view.schedule.queue.clone();
+        self.queue_mut(&queue);
+        self.emit(kind, &queue, None, now);
+        if let Some(event) = self.events.last_mut() {
+            event.schedule = Some(about);
+        }
     }
 
     pub(super) fn queue_mut(&mut self, name: &QueueName) -> &mut Queue {
@@ -376,7 +393,7 @@ impl Model {
         }
     }
 
-    fn insert(&mut self, queue: &QueueName, new: NewJob, now: Timestamp) -> Added {
+    pub(super) fn insert(&mut self, queue: &QueueName, new: NewJob, now: Timestamp) -> Added {
         let seq = self.take_seq();
         let id = JobId::new(now, seq);
         let run_at = run_at(new.when, now);
@@ -900,7 +917,8 @@ impl Model {
             .values()
             .filter(|queue| queue.counts.available > 0)
             .filter_map(|queue| queue.settings.rate.and_then(|rate| queue.starts.full_until(rate, now)));
-        rates.chain(jobs).chain(self.next_effect_due()).min()
+        let ticks = self.schedules.values().filter_map(|view| view.schedule.next()).map(Tick::at);
+        rates.chain(jobs).chain(self.next_effect_due()).chain(ticks).min()
     }
 
     pub(super) fn oldest_available(&self, queue: &QueueName) -> Option<Timestamp> {
@@ -914,6 +932,6 @@ impl Model {
     }
 
     pub(super) fn keys(&self) -> u64 {
-        self.ledger.len() as u64
+        (self.ledger.len() + self.ticks.len()) as u64
     }
 }

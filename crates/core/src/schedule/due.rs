@@ -27,7 +27,8 @@ impl Default for Missed {
 
 /// Up to when a schedule's ticks are settled: each of them has its job, or was dropped. It never goes back, so that no
 /// tick comes twice, whatever the clock does (I9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Settled(Timestamp);
 
 impl Settled {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
 use super::Tick;
-use crate::{Key, Timestamp};
+use crate::{Fingerprint, FreeOn, Hold, JobId, Key, Timestamp, limits};
 
 /// What a schedule is called: `[A-Za-z0-9._-]{1,128}`, chosen by whoever makes it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +66,18 @@ impl TickKey {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The ledger's entry for a tick whose job was added at `now`. It outlives the job; after it, the schedule's last tick
+    /// says the same.
+    #[allow(
+        clippy::expect_used,
+        reason = "CHARS_MAX is below what a fingerprint of one's own may have, and never 0"
+    )]
+    pub fn hold(&self, job: JobId, now: Timestamp) -> Hold {
+        let fingerprint = Fingerprint::custom(&self.0).expect("a tick's key is short and not empty");
+        let until = now.saturating_add(limits::DEDUP_WINDOW);
+        Hold { job, fingerprint, until, free_on: FreeOn::default() }
     }
 
     /// As a key of the ledger, for the reserved key space alone.

@@ -174,7 +174,8 @@ CREATE TABLE onefold.receipts (
 );
 CREATE INDEX receipts_until ON onefold.receipts (until_ms);
 
--- The dedup ledger (I3): keys of jobs (space 0) and identities of requests (space 1).
+-- The dedup ledger (I3): keys of jobs (space 0), identities of requests (space 1), and ticks of schedules (space 2, of
+-- queue 0, which is none).
 CREATE TABLE onefold.keys (
     ns smallint NOT NULL DEFAULT 0,
     queue integer NOT NULL,
@@ -360,6 +361,8 @@ CREATE TABLE onefold.event_inbox (
     created bigint[] NOT NULL,
     reasons smallint[] NOT NULL,
     attempts integer[] NOT NULL,
+    -- What events of schedules tell besides, by their place.
+    about json,
     PRIMARY KEY (ns, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 CREATE TABLE onefold.events (
@@ -373,6 +376,7 @@ CREATE TABLE onefold.events (
     created bigint[] NOT NULL,
     reasons smallint[] NOT NULL,
     attempts integer[] NOT NULL,
+    about json,
     PRIMARY KEY (ns, last)
 );
 CREATE TABLE onefold.event_head (
@@ -394,8 +398,9 @@ BEGIN
             SELECT ctid FROM onefold.event_inbox WHERE ns = 0 ORDER BY id LIMIT row_limit))
         RETURNING *
     ), put AS (
-        INSERT INTO onefold.events (last, at_ms, kinds, queues, seqs, created, reasons, attempts)
-        SELECT head + sum(cardinality(kinds)) OVER (ORDER BY id), at_ms, kinds, queues, seqs, created, reasons, attempts
+        INSERT INTO onefold.events (last, at_ms, kinds, queues, seqs, created, reasons, attempts, about)
+        SELECT head + sum(cardinality(kinds)) OVER (ORDER BY id), at_ms, kinds, queues, seqs, created, reasons, attempts,
+            about
         FROM gone
         RETURNING last
     )
@@ -426,6 +431,20 @@ CREATE INDEX effects_of_job ON onefold.effects (seq) WHERE seq IS NOT NULL;
 CREATE INDEX effects_due ON onefold.effects (due_ms) WHERE due_ms IS NOT NULL;
 CREATE INDEX effects_unclear ON onefold.effects (ns, scope, key) WHERE state = 3;
 CREATE INDEX effects_leased ON onefold.effects (ns, scope, key) WHERE state = 0 AND seq IS NULL;
+-- Schedules. What a schedule's jobs are stands in `specs` under `template`, a sequence that no job has. Who evaluates a
+-- schedule holds its row; others pass it by.
+CREATE TABLE onefold.schedules (
+    ns smallint NOT NULL DEFAULT 0,
+    id text COLLATE "C" NOT NULL,
+    template bigint NOT NULL,
+    -- The next tick, or when to look again; null: paused, or there is none.
+    next_ms bigint,
+    -- The release of the time zone database that says so; null: none was asked.
+    tz text,
+    schedule json NOT NULL,
+    PRIMARY KEY (ns, id)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX schedules_next ON onefold.schedules (next_ms, id) WHERE next_ms IS NOT NULL;
 
 CREATE TABLE onefold.settings (
     ns smallint NOT NULL DEFAULT 0,

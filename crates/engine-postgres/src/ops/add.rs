@@ -174,7 +174,7 @@ fn add_by_key(work: &mut Work, queue: QueueNumber, new: NewJob, id: JobId) -> Ou
     })
 }
 
-fn insert(work: &mut Work, queue: QueueNumber, new: NewJob, id: JobId) -> Outcome<Added> {
+pub(super) fn insert(work: &mut Work, queue: QueueNumber, new: NewJob, id: JobId) -> Outcome<Added> {
     let run_at = run_at(new.when, work.now);
     let state = if run_at > work.now { State::Scheduled } else { State::Available };
     if let (Some(key), Some(fingerprint)) = (&new.spec.key, &new.spec.fingerprint) {

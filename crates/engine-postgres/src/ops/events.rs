@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use onefold_core::schedule::ScheduleEvent;
 use onefold_core::{DeadReason, EventCursor, EventKind, EventPage, EventsParams, QueueName, StoreEvent};
 
 use crate::error::{Outcome, corrupt};
@@ -34,6 +35,11 @@ pub(crate) async fn page(work: &mut Work, params: &EventsParams) -> Outcome<Even
         let queues: Vec<QueueNumber> = row.try_get(3)?;
         let (seqs, created): (Vec<i64>, Vec<i64>) = (row.try_get(4)?, row.try_get(5)?);
         let (reasons, attempts): (Vec<i16>, Vec<i32>) = (row.try_get(6)?, row.try_get(7)?);
+        let about: Option<&str> = row.try_get(8)?;
+        let mut about: BTreeMap<usize, ScheduleEvent> = match about {
+            Some(text) => serde_json::from_str(text).map_err(|_| corrupt("events of schedules"))?,
+            None => BTreeMap::new(),
+        };
         let first = last - kinds.len() as i64 + 1;
         for (place, kind) in kinds.iter().enumerate() {
             let cursor = first + place as i64;
@@ -54,6 +60,7 @@ pub(crate) async fn page(work: &mut Work, params: &EventsParams) -> Outcome<Even
                 job,
                 reason: if reason < 0 { None } else { Some(DeadReason::of(reason)?) },
                 attempt: u32::try_from(attempt).ok().filter(|attempt| *attempt > 0),
+                schedule: about.remove(&place),
             };
             names.insert(queue, None);
             found.push((queue, event));

@@ -1,9 +1,11 @@
 //! Between rows and the words of the core.
 
 mod job;
+mod schedule;
 mod spec;
 
 pub(crate) use job::*;
+pub(crate) use schedule::*;
 pub(crate) use spec::*;
 
 use onefold_core::{
@@ -121,7 +123,8 @@ mod tests {
             "job.added job.duplicate job.mismatch job.edited job.available job.leased job.completed job.retrying \
              job.snoozed job.released job.lease_lost job.dead job.cancel_requested job.cancelled job.retried \
              job.deleted job.late_write key.released group.passed queue.changed queue.deleted \
-             effect.taken_over effect.replayed effect.indeterminate effect.resolved"
+             effect.taken_over effect.replayed effect.indeterminate effect.resolved \
+             schedule.changed schedule.deleted schedule.ticks_dropped"
         );
         let duplicates: Vec<&str> = OnDuplicate::ALL.iter().map(|w| w.as_str()).collect();
         assert_eq!(words(&duplicates), "return reject replace");

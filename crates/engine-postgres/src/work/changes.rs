@@ -1,6 +1,7 @@
 //! What happens to jobs, and what follows from it.
 
 use bytes::Bytes;
+use onefold_core::schedule::ScheduleEvent;
 use onefold_core::{
     Attempt, Entropy, Event, EventKind, EvidenceKind, Job, JobId, JobSpec, LateEvidence, OnDead, State,
     Timestamp, rules,
@@ -38,12 +39,19 @@ impl Work {
     pub(crate) fn emit(&mut self, kind: EventKind, queue: QueueNumber, job: Option<&Job>) {
         let reason = job.and_then(|job| job.reason).filter(|_| kind == EventKind::Dead).map(Coded::code);
         let attempt = job.map_or(0, Job::attempts);
-        self.events.push(EventRow { kind, queue, job: job.map(|job| job.id), reason, attempt });
+        let job = job.map(|job| job.id);
+        self.events.push(EventRow { kind, queue, job, reason, attempt, schedule: None });
     }
 
     /// Like [`Work::emit`], for a job that is not loaded.
     pub(crate) fn emit_of(&mut self, kind: EventKind, queue: QueueNumber, job: JobId, attempt: u32) {
-        self.events.push(EventRow { kind, queue, job: Some(job), reason: None, attempt });
+        self.events.push(EventRow { kind, queue, job: Some(job), reason: None, attempt, schedule: None });
+    }
+
+    /// An event of a schedule, under its queue.
+    pub(crate) fn emit_schedule(&mut self, kind: EventKind, queue: QueueNumber, about: ScheduleEvent) {
+        let schedule = Some(about);
+        self.events.push(EventRow { kind, queue, job: None, reason: None, attempt: 0, schedule });
     }
 
     pub(crate) fn note(&mut self, seq: i64, kind: EvidenceKind, number: Option<u32>, note: Option<String>) {

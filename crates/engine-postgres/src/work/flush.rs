@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use onefold_core::schedule::ScheduleEvent;
 use onefold_core::{Attempt, JobId, JobSpec, Outcome as AttemptOutcome, State, Timestamp, limits};
 
 use super::groups::columns as group_columns;
@@ -326,6 +327,12 @@ impl Work {
             return;
         }
         self.effects.told = true;
+        let about: BTreeMap<usize, &ScheduleEvent> = events
+            .iter()
+            .enumerate()
+            .filter_map(|(place, event)| Some((place, event.schedule.as_ref()?)))
+            .collect();
+        let about = if about.is_empty() { None } else { serde_json::to_string(&about).ok() };
         // An event without a job has the sequence 0, which none has.
         batch.push((
             sql::INSERT_EVENTS,
@@ -337,6 +344,7 @@ impl Work {
                 column(&events, |e| e.job.map_or(0, JobId::accepted_unix_ms)),
                 column(&events, |e| e.reason.unwrap_or(-1)),
                 column(&events, |e| count_code(e.attempt)),
+                about,
             ],
         ));
     }

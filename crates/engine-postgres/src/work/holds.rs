@@ -1,6 +1,6 @@
 //! Keys under their locks (I3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use onefold_core::{Fingerprint, FreeOn, Hold, Key};
 
@@ -11,12 +11,16 @@ use crate::pool::Params;
 use crate::rows::{QueueNumber, job_id, seq_code, time};
 use crate::sql::{self, Sql};
 
-/// The two spaces of the ledger: keys of jobs, and identities of requests.
+/// The spaces of the ledger: keys of jobs, identities of requests, and ticks of schedules, which belong to no queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Space {
     Job = 0,
     Request = 1,
+    Tick = 2,
 }
+
+/// The queue of keys that belong to none.
+pub(crate) const NO_QUEUE: QueueNumber = 0;
 
 pub(crate) type KeyPlace = (QueueNumber, Space, Key);
 
@@ -93,6 +97,25 @@ impl Work {
     /// Reads a key and, if the row is there, the job that holds it, for a look.
     pub(crate) async fn peek_key(&mut self, place: KeyPlace) -> Outcome<Option<Hold>> {
         Ok(self.read_keys(sql::FIND_KEYS, &[place]).await?.into_values().next())
+    }
+
+    /// Which of these keys are held, by their places in the list, without waiting for who is writing one. Not for keys of
+    /// jobs.
+    pub(crate) async fn look_at_holds(&mut self, places: &[KeyPlace]) -> Outcome<BTreeSet<usize>> {
+        if places.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let found = self.read_keys(sql::FIND_KEYS, places).await?;
+        let mut held = BTreeSet::new();
+        for (number, hold) in found {
+            if hold.is_held(None, self.now) {
+                held.insert(number);
+            } else if let Some(place) = places.get(number) {
+                // Its row is still there, to be taken over.
+                self.holds.0.insert(place.clone(), Slot { stored: true, hold: Some(hold), changed: false });
+            }
+        }
+        Ok(held)
     }
 
     /// Who holds a key that was loaded.

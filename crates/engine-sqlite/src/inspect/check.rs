@@ -104,7 +104,8 @@ impl Inspector {
         checked.queues = queues.len() as u64;
         let mut survey = Survey { now, progress, checked, jobs: Jobs::default() };
         survey.jobs(&moment, &|id| self.shared.queue_name(id))?;
-        survey.specs(&moment)?;
+        let templates = survey.schedules(&moment)?;
+        survey.specs(&moment, &templates)?;
         survey.conservation(&queues);
         survey.sets(&moment)?;
         survey.ledger(&moment)?;
@@ -208,14 +209,29 @@ impl Survey<'_> {
         Ok(())
     }
 
+    /// Reads every schedule. Gives where the specs of their jobs stand.
+    fn schedules(&mut self, conn: &Connection) -> StoreResult<HashSet<u64>> {
+        let mut stmt = conn.prepare(include_str!("../../sql/schedule_page.sql"))?;
+        let mut found = stmt.query(("", -1))?;
+        let mut templates = HashSet::new();
+        while let Some(row) = found.next()? {
+            templates.insert(row.get::<_, i64>(1)? as u64);
+            if let Err(damage) = readable(rows::read_schedule(row))? {
+                self.checked.tell(Check::Rows, || damage);
+            }
+        }
+        Ok(templates)
+    }
+
     /// Reads every spec; keeps of the unfinished jobs those with a key.
-    fn specs(&mut self, conn: &Connection) -> StoreResult<()> {
+    fn specs(&mut self, conn: &Connection, templates: &HashSet<u64>) -> StoreResult<()> {
         let mut stmt = conn.prepare(include_str!("../../sql/spec_scan.sql"))?;
         let mut found = stmt.query([])?;
-        let (mut specs, mut keyed) = (0, HashMap::new());
+        let (mut specs, mut of_schedules, mut keyed) = (0, 0, HashMap::new());
         while let Some(row) = found.next()? {
             specs += 1;
             let seq = row.get::<_, i64>(0)? as u64;
+            of_schedules += u64::from(templates.contains(&seq));
             self.report("payloads", specs, seq);
             match readable(rows::read_spec(row))? {
                 Err(damage) => self.checked.tell(Check::Rows, || damage),
@@ -225,9 +241,13 @@ impl Survey<'_> {
                 Ok(_) => {}
             }
         }
-        if specs != self.checked.jobs {
-            let jobs = self.checked.jobs;
+        if specs - of_schedules != self.checked.jobs {
+            let (jobs, specs) = (self.checked.jobs, specs - of_schedules);
             self.checked.tell(Check::Rows, || format!("there are {jobs} jobs but {specs} payloads"));
+        }
+        let (there, wanted) = (of_schedules, templates.len());
+        if there != wanted as u64 {
+            self.checked.tell(Check::Rows, || format!("there are {wanted} schedules but jobs of {there}"));
         }
         self.jobs.unfinished = keyed;
         Ok(())
@@ -421,80 +441,4 @@ pub(super) fn readable<T>(read: StoreResult<T>) -> StoreResult<Result<T, String>
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use onefold_core::{
-        AddParams, Engine, Fingerprint, JobSpec, Key, ManualClock, NewJob, QueueName, SeededEntropy, Seq,
-    };
-
-    use super::*;
-    use crate::{Options, SqliteEngine};
-
-    fn now() -> Timestamp {
-        Timestamp::from_unix_ms(1_795_253_400_000).unwrap()
-    }
-
-    /// A closed store with one job that holds the key `a`.
-    async fn store(dir: &Path) {
-        store_with(dir, options()).await;
-    }
-
-    fn options() -> Options {
-        Options::new(Arc::new(ManualClock::at(now())), Arc::new(SeededEntropy::new(7)))
-    }
-
-    async fn store_with(dir: &Path, options: Options) {
-        let engine = SqliteEngine::open(dir, options).unwrap();
-        let fingerprint = Some(Fingerprint::custom("same").unwrap());
-        let spec = JobSpec { key: Some(Key::new("a").unwrap()), fingerprint, ..JobSpec::default() };
-        let job = NewJob { spec, ..NewJob::default() };
-        let queue = QueueName::new("q").unwrap();
-        let added = engine.add(AddParams { queue, jobs: vec![job], atomic: false }).await.unwrap();
-        assert!(added.iter().all(Result::is_ok));
-        engine.close().await.unwrap();
-    }
-
-    fn ledger(conn: &Connection) -> LedgerRow {
-        let mut stmt = conn.prepare(include_str!("../../sql/ledger_rows.sql")).unwrap();
-        let mut found = stmt.query([]).unwrap();
-        LedgerRow::read(found.next().unwrap().unwrap()).unwrap()
-    }
-
-    fn findings(dir: &Path, at: Timestamp) -> Vec<Check> {
-        let checked = Inspector::open(dir).unwrap().check(at, &mut |_| {}).unwrap();
-        checked.findings.into_keys().collect()
-    }
-
-    /// I3: two entries that both hold are a finding; an old one that holds no longer is not.
-    #[tokio::test]
-    async fn a_key_with_two_holders_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        store(dir.path()).await;
-        assert_eq!(findings(dir.path(), now()), []);
-        let conn = Connection::open(crate::open::database_path(dir.path())).unwrap();
-        let mut second = ledger(&conn);
-        second.lid = LedgerId::from_stored(second.lid.stored() + 1);
-        second.hold.job = JobId::new(now(), Seq::new(999).unwrap());
-        second.write(&mut conn.prepare(include_str!("../../sql/ledger_insert.sql")).unwrap()).unwrap();
-        assert_eq!(findings(dir.path(), now()), [Check::Keys]);
-        // By then only the job that is not finished still holds it.
-        assert_eq!(findings(dir.path(), second.hold.until), []);
-    }
-
-    /// I3: a sealed key that the engine would not find again is a finding, whichever part is lost.
-    #[tokio::test]
-    async fn a_lost_sealed_key_is_found() {
-        for lost in ["DELETE FROM onefold_sealed_keys", "DELETE FROM onefold_sealed_filters"] {
-            let dir = tempfile::tempdir().unwrap();
-            let mut options = options();
-            options.key_index_bytes = 0;
-            store_with(dir.path(), options).await;
-            assert_eq!(findings(dir.path(), now()), []);
-            let conn = Connection::open(crate::open::database_path(dir.path())).unwrap();
-            assert!(conn.execute(lost, []).unwrap() > 0);
-            assert_eq!(findings(dir.path(), now()), [Check::Keys]);
-        }
-    }
-}
+mod tests;

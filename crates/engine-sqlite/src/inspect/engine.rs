@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use onefold_core::schedule::{
+    ListSchedules, NewSchedule, PutSchedule, ScheduleId, SchedulePage, ScheduleView, Schedules,
+};
 use onefold_core::{
     AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Effect, EffectName, EffectOp,
     EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor, EventPage, EventsParams,
@@ -162,6 +165,36 @@ impl Engine for LookOnly {
     }
 
     fn close(&self) -> BoxFuture<'_, EngineResult<()>> {
+        refuse()
+    }
+}
+
+impl Schedules for LookOnly {
+    fn schedule(&self, id: ScheduleId) -> BoxFuture<'_, EngineResult<Option<ScheduleView>>> {
+        self.look(|inspector| inspector.schedule(&id))
+    }
+
+    fn schedules(&self, params: ListSchedules) -> BoxFuture<'_, EngineResult<SchedulePage>> {
+        self.look(|inspector| inspector.schedules(&params))
+    }
+
+    fn put_schedule(&self, _: ScheduleId, _: NewSchedule) -> BoxFuture<'_, EngineResult<PutSchedule>> {
+        refuse()
+    }
+
+    fn pause_schedule(
+        &self,
+        _: ScheduleId,
+        _: bool,
+    ) -> BoxFuture<'_, EngineResult<ItemResult<ScheduleView>>> {
+        refuse()
+    }
+
+    fn run_schedule(&self, _: ScheduleId) -> BoxFuture<'_, EngineResult<ItemResult<JobId>>> {
+        refuse()
+    }
+
+    fn delete_schedule(&self, _: ScheduleId) -> BoxFuture<'_, EngineResult<ItemResult<ScheduleView>>> {
         refuse()
     }
 }

@@ -13,6 +13,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use onefold_core::schedule::{ListSchedules, ScheduleId, SchedulePage, ScheduleView};
 use onefold_core::{
     BackupDone, Effect, EffectName, EffectPage, EngineError, EngineResult, JobId, JobPage, JobView,
     ListEffects, ListParams, QueueCounts, QueueName, QueueSettings, QueueView, Starts, Timestamp,
@@ -24,7 +25,7 @@ use crate::open::{APPLICATION_ID, SCHEMA_VERSION, explain};
 use crate::reader;
 use crate::sets::SeqSet;
 use crate::shared::{QueueSeen, Shared};
-use crate::{OpenError, backup, open};
+use crate::{OpenError, backup, open, schedules};
 
 pub use check::{Check, Checked, Finding, Progress};
 pub use engine::LookOnly;
@@ -131,6 +132,22 @@ impl Inspector {
     /// If they cannot be read, or one is damaged.
     pub fn list_effects(&self, params: &ListEffects) -> EngineResult<EffectPage> {
         answer(crate::effects::list_effects(&self.conn, params))
+    }
+
+    /// One schedule.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn schedule(&self, id: &ScheduleId) -> EngineResult<Option<ScheduleView>> {
+        answer(schedules::one(&self.conn, id))
+    }
+
+    /// Schedules by their ids.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn schedules(&self, params: &ListSchedules) -> EngineResult<SchedulePage> {
+        answer(schedules::page(&self.conn, params))
     }
 
     /// What stands at the head of the store.

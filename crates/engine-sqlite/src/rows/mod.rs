@@ -4,6 +4,7 @@
 mod effect;
 mod job;
 mod ledger;
+mod schedule;
 mod spec;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use crate::error::{StoreError, StoreResult};
 pub(crate) use effect::{listed_effect, read_effect, update_effect, write_effect};
 pub(crate) use job::{JobRow, read_job, write_job};
 pub(crate) use ledger::LedgerRow;
+pub(crate) use schedule::{ScheduleRow, read_schedule};
 pub(crate) use spec::{read_spec, write_spec};
 
 /// Collects a row's columns for its checksum: CRC-32 over tags, lengths and values.

@@ -92,7 +92,7 @@ impl Store<'_> {
         Ok((not_started, version))
     }
 
-    fn insert(&mut self, queue: QueueId, new: NewJob) -> StoreResult<Added> {
+    pub(super) fn insert(&mut self, queue: QueueId, new: NewJob) -> StoreResult<Added> {
         let name = match self.mem.queue(queue) {
             Some(found) => found.name.clone(),
             None => return Err(StoreError::corrupt(format!("queue {queue} is not known"))),
@@ -223,7 +223,7 @@ impl Store<'_> {
         jobs: &[NewJob],
     ) -> StoreResult<Option<Vec<ItemResult<Added>>>> {
         let mut earlier: HashMap<Key, (JobId, Fingerprint, Option<u64>)> = HashMap::new();
-        let mut requests: HashMap<Key, Fingerprint> = HashMap::new();
+        let mut requests: HashMap<Key, (JobId, Fingerprint)> = HashMap::new();
         let mut refusal = None;
         for (item, job) in jobs.iter().enumerate() {
             if let Some(refused) = self.would_refuse(queue, job, &mut earlier, &mut requests)? {
@@ -242,22 +242,43 @@ impl Store<'_> {
         queue: QueueId,
         job: &NewJob,
         earlier: &mut HashMap<Key, (JobId, Fingerprint, Option<u64>)>,
-        requests: &mut HashMap<Key, Fingerprint>,
+        requests: &mut HashMap<Key, (JobId, Fingerprint)>,
     ) -> StoreResult<Option<Refusal>> {
+        if let Some(request) = &job.request {
+            let first = match requests.get(&request.key) {
+                Some(first) => Some(first.clone()),
+                None => {
+                    let row = self.held(SPACE_REQUEST, queue, &request.key)?;
+                    row.map(|row| (row.hold.job, row.hold.fingerprint))
+                }
+            };
+            if let Some((existing, fingerprint)) = first {
+                let reused = fingerprint != request.fingerprint;
+                return Ok(reused.then_some(Refusal::KeyReused { existing }));
+            }
+        }
+        let answered = match self.would_answer(queue, job, earlier)? {
+            Ok(answered) => answered,
+            Err(refusal) => return Ok(Some(refusal)),
+        };
+        if let Some(request) = &job.request {
+            requests.insert(request.key.clone(), (answered, request.fingerprint.clone()));
+        }
+        Ok(None)
+    }
+
+    /// The job that an add of an atomic batch would be answered with, its request's identity aside.
+    fn would_answer(
+        &mut self,
+        queue: QueueId,
+        job: &NewJob,
+        earlier: &mut HashMap<Key, (JobId, Fingerprint, Option<u64>)>,
+    ) -> StoreResult<ItemResult<JobId>> {
         // An earlier job of the same batch has no id yet; the one it will get is not known.
         let unborn = JobId::new(self.now, Seq::new(self.mem.counters.next_seq).unwrap_or(Seq::MAX));
-        if let Some(request) = &job.request {
-            if let Some(first) = requests.get(&request.key) {
-                let reused = *first != request.fingerprint;
-                return Ok(reused.then_some(Refusal::KeyReused { existing: unborn }));
-            }
-            if let Some(row) = self.held(SPACE_REQUEST, queue, &request.key)? {
-                let reused = row.hold.fingerprint != request.fingerprint;
-                return Ok(reused.then_some(Refusal::KeyReused { existing: row.hold.job }));
-            }
-            requests.insert(request.key.clone(), request.fingerprint.clone());
-        }
-        let (Some(key), Some(fingerprint)) = (&job.spec.key, &job.spec.fingerprint) else { return Ok(None) };
+        let (Some(key), Some(fingerprint)) = (&job.spec.key, &job.spec.fingerprint) else {
+            return Ok(Ok(unborn));
+        };
         let (hold, not_started, version) = match earlier.get(key) {
             Some((job, fingerprint, version)) => {
                 let hold = Hold {
@@ -275,7 +296,7 @@ impl Store<'_> {
                 }
                 None => {
                     earlier.insert(key.clone(), (unborn, fingerprint.clone(), job.spec.dedup.version));
-                    return Ok(None);
+                    return Ok(Ok(unborn));
                 }
             },
         };
@@ -283,15 +304,15 @@ impl Store<'_> {
         let decision =
             decide_repeat(&job.spec.dedup, fingerprint, Holder { hold: &hold, not_started, version });
         Ok(match decision {
-            RepeatDecision::Return | RepeatDecision::ReturnNotReplaced => None,
+            RepeatDecision::Return | RepeatDecision::ReturnNotReplaced => Ok(existing),
             RepeatDecision::Replace => {
                 let version = job.spec.dedup.version.or(version);
                 earlier.insert(key.clone(), (existing, fingerprint.clone(), version));
-                None
+                Ok(existing)
             }
-            RepeatDecision::RejectDuplicate => Some(Refusal::DuplicateKey { existing }),
-            RepeatDecision::RejectMismatch => Some(Refusal::KeyReused { existing }),
-            RepeatDecision::RejectStaleVersion => Some(Refusal::VersionStale { existing }),
+            RepeatDecision::RejectDuplicate => Err(Refusal::DuplicateKey { existing }),
+            RepeatDecision::RejectMismatch => Err(Refusal::KeyReused { existing }),
+            RepeatDecision::RejectStaleVersion => Err(Refusal::VersionStale { existing }),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use onefold_core::promise::Resolver;
+use onefold_core::schedule::{NewSchedule, PutSchedule, ScheduleId, ScheduleView};
 use onefold_core::{
     AddParams, Added, DeletedQueue, EffectAction, EffectOp, EffectResult, EngineError, EngineResult,
     ItemResult, JobEdit, JobId, JobView, Key, KeyView, LeaseParams, LeasedJob, QueueName, QueuePatch,
@@ -31,6 +32,10 @@ pub(crate) enum Command {
     ReleaseKey(QueueName, Key, Answer<Option<KeyView>>),
     SetSetting(String, Bytes, u64, Answer<Result<u64, Setting>>),
     Effects(Vec<EffectOp>, Answer<Vec<EffectResult>>),
+    PutSchedule(ScheduleId, Box<NewSchedule>, Answer<PutSchedule>),
+    PauseSchedule(ScheduleId, bool, Answer<ItemResult<ScheduleView>>),
+    RunSchedule(ScheduleId, Answer<ItemResult<JobId>>),
+    DeleteSchedule(ScheduleId, Answer<ItemResult<ScheduleView>>),
     Tick(Answer<Ticked>),
     TickSooner(Resolver<()>),
     Stats(Answer<StoreStats>),
@@ -54,7 +59,7 @@ impl Command {
     pub(crate) fn needs_space(&self) -> bool {
         let begins = |op: &EffectOp| matches!(op.action, EffectAction::Begin(_));
         match self {
-            Command::Add(..) => true,
+            Command::Add(..) | Command::PutSchedule(..) | Command::RunSchedule(..) => true,
             Command::Effects(ops, _) => ops.iter().any(begins),
             _ => false,
         }
@@ -82,6 +87,9 @@ impl Command {
             Command::Key(_, _, answer) | Command::ReleaseKey(_, _, answer) => no(answer, error),
             Command::SetSetting(_, _, _, answer) => no(answer, error),
             Command::Effects(_, answer) => no(answer, error),
+            Command::PutSchedule(_, _, answer) => no(answer, error),
+            Command::PauseSchedule(_, _, answer) | Command::DeleteSchedule(_, answer) => no(answer, error),
+            Command::RunSchedule(_, answer) => no(answer, error),
             Command::Tick(answer) => no(answer, error),
             Command::Stats(answer) => no(answer, error),
             Command::Drain(answer) | Command::Close(answer) => no(answer, error),
@@ -107,6 +115,9 @@ pub(crate) enum Outcome {
     Key(Option<KeyView>),
     SetSetting(Result<u64, Setting>),
     Effects(Vec<EffectResult>),
+    PutSchedule(Box<PutSchedule>),
+    Schedule(ItemResult<Box<ScheduleView>>),
+    RunSchedule(ItemResult<JobId>),
     Tick(Ticked),
     Stats(StoreStats),
     Done,
@@ -143,6 +154,12 @@ impl Command {
             }
             (Command::SetSetting(_, _, _, answer), Outcome::SetSetting(value)) => ok(answer, value),
             (Command::Effects(_, answer), Outcome::Effects(value)) => ok(answer, value),
+            (Command::PutSchedule(_, _, answer), Outcome::PutSchedule(value)) => ok(answer, *value),
+            (
+                Command::PauseSchedule(_, _, answer) | Command::DeleteSchedule(_, answer),
+                Outcome::Schedule(value),
+            ) => ok(answer, value.map(|view| *view)),
+            (Command::RunSchedule(_, answer), Outcome::RunSchedule(value)) => ok(answer, value),
             (Command::Tick(answer), Outcome::Tick(value)) => ok(answer, value),
             (Command::Stats(answer), Outcome::Stats(value)) => ok(answer, value),
             (Command::Drain(answer) | Command::Close(answer), Outcome::Done) => ok(answer, ()),

@@ -14,6 +14,7 @@ impl Store<'_> {
         self.now = now;
         self.timers_loaded_before = self.timers_loaded;
         self.in_turn = None;
+        self.schedules.begin();
     }
 
     /// Writes changed job rows.
@@ -117,6 +118,7 @@ impl Store<'_> {
         self.mem.roll_back(counters);
         self.timers_loaded = self.timers_loaded_before;
         self.look_at_effects();
+        self.schedules.roll_back();
         self.tokens.rewind(token);
         for seq in std::mem::take(&mut self.touched) {
             self.cache.remove(&seq);

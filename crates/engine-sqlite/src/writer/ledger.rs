@@ -16,6 +16,10 @@ use crate::rows::LedgerRow;
 pub(crate) const SPACE_JOB: u8 = 0;
 /// Identities of requests.
 pub(crate) const SPACE_REQUEST: u8 = 1;
+/// Ticks of schedules. They belong to no queue: a tick is the same whichever its schedule adds to.
+pub(crate) const SPACE_TICK: u8 = 2;
+/// The queue of keys that belong to none.
+pub(crate) const NO_QUEUE: QueueId = 0;
 
 /// The class of a ledger entry: windows of one class differ by less than a factor of two, so
 /// that entries of a class expire nearly in the order they were written.

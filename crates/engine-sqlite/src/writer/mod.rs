@@ -14,6 +14,7 @@ pub(crate) mod memory;
 mod parked;
 pub(crate) mod queue;
 mod ready;
+mod schedules;
 pub(crate) mod seal;
 mod settle;
 pub(crate) mod store;
@@ -39,6 +40,7 @@ use command::Outcome;
 pub(crate) use command::{Answer, Command};
 use parked::Parked;
 use store::Store;
+use tick::Work;
 
 /// Things done in one transaction at the most.
 const GROUP_MAX: usize = 4_096;
@@ -238,6 +240,10 @@ impl<'c> Writer<'c> {
                 Outcome::SetSetting(store.set_setting(name, value, *expected)?)
             }
             Command::Effects(ops, _) => Outcome::Effects(store.effects(ops)?),
+            Command::PutSchedule(id, new, _) => Outcome::PutSchedule(Box::new(store.put_schedule(id, new)?)),
+            Command::PauseSchedule(id, paused, _) => Outcome::Schedule(store.pause_schedule(id, *paused)?),
+            Command::RunSchedule(id, _) => Outcome::RunSchedule(store.run_schedule(id)?),
+            Command::DeleteSchedule(id, _) => Outcome::Schedule(store.delete_schedule(id)?),
             Command::Tick(_) => Outcome::Tick(self.tick()?),
             Command::Stats(_) => Outcome::Stats(self.store_stats()),
             Command::Drain(_) => {
@@ -309,13 +315,14 @@ impl<'c> Writer<'c> {
             tracing::warn!("the wall clock was stepped; every live lease gets its full length again");
             self.store.renew_running_leases()?;
         }
-        let work = self.store.tick(self.retention_slack_ms)?;
+        let work = self.store.tick(self.retention_slack_ms, !self.disk.is_full())?;
         let next = if work.more { self.store.now } else { self.next_due() };
-        Ok(Ticked { next, due: work.due, expired: work.expired, purged: work.purged, clock_stepped })
+        let Work { due, ticks, expired, purged, .. } = work;
+        Ok(Ticked { next, due, ticks, expired, purged, clock_stepped })
     }
 
     fn next_due(&mut self) -> Timestamp {
-        let due = self.store.next_due(self.retention_slack_ms);
+        let due = self.store.next_due(self.retention_slack_ms, !self.disk.is_full());
         let monotonic = self.clock.monotonic();
         let over = self.parked.values().map(|parked| parked.until).min();
         over.map_or(due, |over| due.min(self.store.now.saturating_add(over.saturating_sub(monotonic))))
@@ -349,7 +356,7 @@ impl<'c> Writer<'c> {
                 self.give_back(unwanted);
             }
         }
-        let mut ticked = None;
+        let mut ticked = Vec::new();
         for (command, outcome) in group.into_iter().zip(outcomes) {
             match (command, outcome) {
                 (Command::Lease(params, answer), Outcome::Parked) if !self.draining => {
@@ -377,7 +384,7 @@ impl<'c> Writer<'c> {
                         tick.next = self.next_due();
                     }
                     self.announced = tick.next;
-                    ticked = Some((answer, tick));
+                    ticked.push((answer, tick));
                 }
                 (command, outcome) => {
                     command.answer(outcome);
@@ -386,11 +393,11 @@ impl<'c> Writer<'c> {
         }
         self.shared.tell_finished(&finished);
         self.shared.tell_last_event(self.store.mem.counters.next_event - 1);
-        match ticked {
-            Some((answer, tick)) => {
-                let _ = answer.resolve(Ok(tick));
-            }
-            None => self.announce_earlier_tick(),
+        if ticked.is_empty() {
+            self.announce_earlier_tick();
+        }
+        for (answer, tick) in ticked {
+            let _ = answer.resolve(Ok(tick));
         }
         self.disk.after_commit(self.conn);
     }

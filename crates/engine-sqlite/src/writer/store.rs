@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
+use onefold_core::schedule::ScheduleEvent;
 use onefold_core::{
     Backoff, DurationMs, Entropy, Event, EventKind, EvidenceKind, FreeOn, Group, Job, JobSpec, Key,
     Outcome as AttemptOutcome, QueueName, RetryPolicy, Seq, Starts, State, Timestamp, TokenSequence, limits,
@@ -12,6 +13,7 @@ use onefold_core::{
 
 use super::memory::{Counters, Memory, QueueId, SetName};
 use super::queue::Queue;
+use super::schedules::DueSchedules;
 use crate::error::StoreResult;
 use crate::events::{EventLog, NewEvent};
 use crate::key_index::KeyHasher;
@@ -157,6 +159,8 @@ pub(crate) struct Store<'c> {
     pub(super) key_index_bytes: usize,
     /// The next time an effect has to be looked at, or earlier.
     pub(super) effects_due: Option<Timestamp>,
+    /// When schedules are to be evaluated.
+    pub(super) schedules: DueSchedules,
 }
 
 impl<'c> Store<'c> {
@@ -193,6 +197,7 @@ impl<'c> Store<'c> {
             damaged_entries: HashSet::new(),
             key_index_bytes,
             effects_due: Some(Timestamp::EPOCH),
+            schedules: DueSchedules::default(),
         }
     }
 
@@ -343,7 +348,14 @@ impl<'c> Store<'c> {
     pub(crate) fn emit(&mut self, kind: EventKind, queue: QueueId, job: Option<&Job>) {
         let reason = job.and_then(|job| job.reason).filter(|_| kind == EventKind::Dead);
         let attempt = job.map_or(0, Job::attempts);
-        self.events.push(NewEvent { kind, queue, job: job.map(|job| job.id), reason, attempt }, self.now);
+        let job = job.map(|job| job.id);
+        self.events.push(NewEvent { kind, queue, job, reason, attempt, schedule: None }, self.now);
+        self.mem.counters.next_event += 1;
+    }
+
+    pub(super) fn emit_schedule(&mut self, kind: EventKind, queue: QueueId, about: ScheduleEvent) {
+        let schedule = Some(about);
+        self.events.push(NewEvent { kind, queue, job: None, reason: None, attempt: 0, schedule }, self.now);
         self.mem.counters.next_event += 1;
     }
 

@@ -27,6 +27,7 @@ const TIMER_BUCKETS_AHEAD: i64 = 2;
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Work {
     pub(crate) due: u64,
+    pub(crate) ticks: u64,
     pub(crate) expired: u64,
     pub(crate) purged: u64,
     /// There is more to do at once.
@@ -34,9 +35,12 @@ pub(crate) struct Work {
 }
 
 impl Store<'_> {
-    /// Does what is due, a bounded amount.
-    pub(crate) fn tick(&mut self, retention_slack_ms: u64) -> StoreResult<Work> {
+    /// Does what is due, a bounded amount; nothing new unless `adds`.
+    pub(crate) fn tick(&mut self, retention_slack_ms: u64, adds: bool) -> StoreResult<Work> {
         let mut work = Work::default();
+        if adds {
+            self.evaluate_schedules(&mut work)?;
+        }
         self.load_timers()?;
         self.fire_timers(&mut work)?;
         self.pass_deadlines(&mut work)?;
@@ -249,7 +253,7 @@ impl Store<'_> {
     }
 
     /// The next time a tick has something to do, parked polls aside.
-    pub(crate) fn next_due(&mut self, retention_slack_ms: u64) -> Timestamp {
+    pub(crate) fn next_due(&mut self, retention_slack_ms: u64, adds: bool) -> Timestamp {
         let slack = DurationMs::from_ms(retention_slack_ms);
         let load_timers = Self::timer_bucket_start(self.timers_loaded - TIMER_BUCKETS_AHEAD + 1);
         let a_minute = self.now.saturating_add(limits::WAIT_MAX);
@@ -258,7 +262,8 @@ impl Store<'_> {
         let retention = self.mem.retention_buckets().map(|(_, at)| at.saturating_add(slack)).min();
         let waits = self.mem.rated().filter(|(_, queue)| queue.counts.available > 0);
         let rate = waits.filter_map(|(_, queue)| queue.full_until(self.now)).min();
-        [timer, deadline, retention, rate, self.effects_due]
+        let tick = self.schedules.next().filter(|_| adds);
+        [timer, deadline, retention, rate, self.effects_due, tick]
             .into_iter()
             .flatten()
             .fold(a_minute.min(load_timers), Timestamp::min)

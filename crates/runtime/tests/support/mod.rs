@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use onefold_core::schedule::{
+    ListSchedules, NewSchedule, PutSchedule, ScheduleId, SchedulePage, ScheduleView, Schedules,
+};
 use onefold_core::{
     AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Effect, EffectName, EffectOp,
     EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor, EventPage, EventsParams,
@@ -213,5 +216,30 @@ impl Engine for Watched {
     }
     fn close(&self) -> BoxFuture<'_, EngineResult<()>> {
         self.inner.close()
+    }
+}
+
+impl Schedules for Watched {
+    fn put_schedule(&self, id: ScheduleId, new: NewSchedule) -> BoxFuture<'_, EngineResult<PutSchedule>> {
+        self.inner.put_schedule(id, new)
+    }
+    fn schedule(&self, id: ScheduleId) -> BoxFuture<'_, EngineResult<Option<ScheduleView>>> {
+        self.inner.schedule(id)
+    }
+    fn schedules(&self, params: ListSchedules) -> BoxFuture<'_, EngineResult<SchedulePage>> {
+        self.inner.schedules(params)
+    }
+    fn pause_schedule(
+        &self,
+        id: ScheduleId,
+        paused: bool,
+    ) -> BoxFuture<'_, EngineResult<ItemResult<ScheduleView>>> {
+        self.inner.pause_schedule(id, paused)
+    }
+    fn run_schedule(&self, id: ScheduleId) -> BoxFuture<'_, EngineResult<ItemResult<JobId>>> {
+        self.inner.run_schedule(id)
+    }
+    fn delete_schedule(&self, id: ScheduleId) -> BoxFuture<'_, EngineResult<ItemResult<ScheduleView>>> {
+        self.inner.delete_schedule(id)
     }
 }

@@ -13,3 +13,4 @@ pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod queues;
 pub(crate) mod redrive;
+pub(crate) mod schedules;

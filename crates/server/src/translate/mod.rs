@@ -7,6 +7,7 @@ pub(crate) mod filter;
 pub(crate) mod job;
 pub(crate) mod lease;
 pub(crate) mod queue;
+pub(crate) mod schedule;
 pub(crate) mod settle;
 pub(crate) mod wait;
 

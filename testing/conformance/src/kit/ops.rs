@@ -110,6 +110,7 @@ impl<'a> dyn Harness + 'a {
             sum = Ticked {
                 next: more.next,
                 due: sum.due + more.due,
+                ticks: sum.ticks + more.ticks,
                 expired: sum.expired + more.expired,
                 purged: sum.purged + more.purged,
                 clock_stepped: sum.clock_stepped || more.clock_stepped,

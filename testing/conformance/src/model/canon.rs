@@ -101,12 +101,14 @@ impl Names {
             Refusal::DuplicateKey { existing } => Refusal::DuplicateKey { existing: self.id(existing) },
             Refusal::VersionStale { existing } => Refusal::VersionStale { existing: self.id(existing) },
             Refusal::KeyTaken { by } => Refusal::KeyTaken { by: self.id(by) },
+            Refusal::ScheduleJobUnfinished { job } => Refusal::ScheduleJobUnfinished { job: self.id(job) },
             Refusal::KeyInProgress
             | Refusal::JobInProgress
             | Refusal::AtomicBatch { .. }
             | Refusal::LeaseLost { .. }
             | Refusal::JobNotFound
             | Refusal::QueueNotFound
+            | Refusal::ScheduleNotFound
             | Refusal::QueueNotEmpty { .. }
             | Refusal::JobStarted { .. }
             | Refusal::JobFinished { .. }

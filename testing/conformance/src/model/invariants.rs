@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use onefold_core::schedule::{ListSchedules, Schedule};
 use onefold_core::{
     EngineError, JobFilter, JobId, JobView, Key, KeyView, ListParams, QueueName, QueueView, State,
 };
@@ -55,6 +56,10 @@ impl Side {
         for filter in [JobFilter::default(), of_a_queue, waiting] {
             say(format!("the list by {filter:?}"), self.list(filter).await?);
         }
+        let schedules = engine.schedules(ListSchedules { after: None, limit: 1_000 }).await?.schedules;
+        for view in schedules {
+            say(format!("schedule {}", view.schedule.id), self.told(view));
+        }
         let mut attempts = engine.stats().await?.attempts;
         attempts.retain(|(_, count)| *count > 0);
         attempts.sort();
@@ -83,6 +88,8 @@ pub(super) struct Invariants {
     completed: BTreeSet<JobId>,
     /// Keys an operator freed: a second unfinished job may have been added with them.
     freed: BTreeSet<(QueueName, Key)>,
+    /// The jobs of ticks, by schedule and nominal time.
+    ticks: BTreeMap<(String, String), JobId>,
 }
 
 fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Result<(), String> {
@@ -100,6 +107,7 @@ impl Invariants {
         let jobs: Vec<&JobView> = seen.jobs.iter().flatten().collect();
         for view in &jobs {
             self.check_job(view)?;
+            self.check_tick(view)?;
         }
         self.check_keys(&jobs, seen)?;
         check_groups(&jobs)?;
@@ -131,6 +139,18 @@ impl Invariants {
         })?;
         self.completed.extend(completed.then_some(job.id));
         Ok(())
+    }
+
+    /// I9: a tick has one job.
+    fn check_tick(&mut self, view: &JobView) -> Result<(), String> {
+        let header = |wanted: &str| {
+            view.spec.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+        };
+        let (Some(id), Some(tick)) = (header(Schedule::ID_HEADER), header(Schedule::TICK_HEADER)) else {
+            return Ok(());
+        };
+        let other = *self.ticks.entry((id.clone(), tick.clone())).or_insert(view.job.id);
+        ensure(other == view.job.id, || format!("I9: {other} and {} are both of {id} at {tick}", view.job.id))
     }
 
     /// I3: an unfinished job holds its key, alone.

@@ -65,6 +65,14 @@ pub enum Op {
     ReleaseKey(u8, u8),
     /// Writes a setting, expecting its version to be this much behind.
     Put(u8, u64),
+    /// Makes a schedule, or changes it.
+    PutSchedule(u8, Rhythm),
+    /// Pauses a schedule or resumes it.
+    PauseSchedule(u8, bool),
+    /// Adds the job of a schedule now.
+    RunSchedule(u8),
+    /// Deletes a schedule.
+    DeleteSchedule(u8),
     /// Lets time pass and ticks.
     Pass(DurationMs),
     /// Lets time pass unnoticed.
@@ -75,6 +83,18 @@ pub enum Op {
     Crash,
     /// Closes and opens again.
     Reopen,
+}
+
+/// A schedule to put.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rhythm {
+    pub(super) timing: u8,
+    /// It ends this long from now.
+    pub(super) ends: Option<DurationMs>,
+    pub(super) queue: u8,
+    pub(super) missed: u8,
+    pub(super) overlap: u8,
+    pub(super) job: Item,
 }
 
 /// A job to add.

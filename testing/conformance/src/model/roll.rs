@@ -2,12 +2,13 @@
 
 use onefold_core::{DurationMs, Entropy, Rate, SeededEntropy};
 
-use super::ops::{Call, Change, Item, Op, Pick, What, Write};
+use super::ops::{Call, Change, Item, Op, Pick, Rhythm, What, Write};
 use crate::{days, hours, ms, secs};
 
 pub(super) const QUEUES: u8 = 3;
 pub(super) const KEYS: u8 = 4;
 pub(super) const SETTINGS: u8 = 2;
+const SCHEDULES: u8 = 3;
 
 /// Times at and around every limit there is.
 const SPANS: [DurationMs; 16] = [
@@ -165,6 +166,20 @@ impl Roll {
         (0..rounds).flat_map(|_| [Op::Lease(call.clone()), Op::Pass(secs(1))]).collect()
     }
 
+    fn rhythm(&self) -> Rhythm {
+        let Item { content, priority, group, max_attempts, backoff, timeout, retain, .. } = self.item();
+        let job =
+            Item { content, priority, group, max_attempts, backoff, timeout, retain, ..Item::default() };
+        Rhythm {
+            timing: self.byte(5),
+            ends: self.maybe(5, |roll| roll.span().saturating_add(days(2))),
+            queue: self.queue(),
+            missed: self.byte(3),
+            overlap: self.byte(3),
+            job,
+        }
+    }
+
     fn step(&self) -> i64 {
         let sizes = [1_000, 3_000, 3_000, 600_000, 600_000, 3_600_000, 86_400_000, 30 * 86_400_000];
         let size = sizes[self.below(8) as usize];
@@ -172,7 +187,7 @@ impl Roll {
     }
 
     fn op(&self) -> Op {
-        match self.below(120) {
+        match self.below(130) {
             0..=21 => Op::Add {
                 queue: self.queue(),
                 jobs: (0..=self.below(4)).map(|_| self.item()).collect(),
@@ -205,7 +220,11 @@ impl Roll {
             113 => Op::Unpark(self.pick()),
             114..=115 => Op::Step(self.step()),
             116..=117 => Op::Crash,
-            _ => Op::Reopen,
+            118..=119 => Op::Reopen,
+            120..=124 => Op::PutSchedule(self.byte(SCHEDULES), self.rhythm()),
+            125..=126 => Op::PauseSchedule(self.byte(SCHEDULES), self.one_in(2)),
+            127..=128 => Op::RunSchedule(self.byte(SCHEDULES)),
+            _ => Op::DeleteSchedule(self.byte(SCHEDULES)),
         }
     }
 }

@@ -1,17 +1,21 @@
 //! One of the two engines: does an operation and says what came of it, in comparable words.
 
 use bytes::Bytes;
+use onefold_core::schedule::{
+    Interval, Missed, NewSchedule, Overlap, Pattern, ScheduleId, ScheduleView, Template, Timing,
+};
 use onefold_core::{
-    AddParams, Backoff, DurationMs, End, EngineError, EventCursor, EventsParams, FencingToken, FreeOn,
-    GroupHead, JobEdit, JobFilter, JobId, LeaseParams, LeasedJob, NewJob, OnDead, OnDuplicate, OnMismatch,
-    Progress, QueueName, QueuePatch, RedriveParams, SettleAction, SettleOp, State, StoreEvent, Ticked,
+    AddParams, Backoff, DurationMs, End, EngineError, EventCursor, EventKind, EventsParams, FencingToken,
+    FreeOn, GroupHead, ItemResult, JobEdit, JobFilter, JobId, LeaseParams, LeasedJob, NewJob, OnDead,
+    OnDuplicate, OnMismatch, Progress, QueueName, QueuePatch, RedriveParams, SettleAction, SettleOp, State,
+    StoreEvent, Ticked, Timestamp,
 };
 
 use super::canon::Names;
-use super::ops::{Call, Change, Item, Op, Pick, What, Write, unknown_job};
+use super::ops::{Call, Change, Item, Op, Pick, Rhythm, What, Write, unknown_job};
 use crate::{
-    Build, Harness, Lease, ParkedPoll, call, complete, error, job, key, keyed, label, ms, queue, redrive,
-    secs, snooze,
+    Build, Harness, Lease, ParkedPoll, START_UNIX_MS, call, complete, error, hours, job, key, keyed, label,
+    ms, queue, redrive, secs, snooze,
 };
 
 /// What came of an operation: words to compare, or why nothing can.
@@ -148,9 +152,29 @@ impl Side {
                     engine.set_setting(name, Bytes::from(format!("after {expected}")), expected).await?;
                 format!("{put:?}")
             }
+            Op::PutSchedule(number, rhythm) => {
+                let put = engine.put_schedule(self.schedule_id(*number), self.schedule(rhythm)).await?;
+                format!("{} {}", put.created, self.told(put.view))
+            }
+            Op::PauseSchedule(number, paused) => {
+                self.schedule_told(engine.pause_schedule(self.schedule_id(*number), *paused).await?)
+            }
+            Op::DeleteSchedule(number) => {
+                self.schedule_told(engine.delete_schedule(self.schedule_id(*number)).await?)
+            }
+            Op::RunSchedule(number) => match engine.run_schedule(self.schedule_id(*number)).await? {
+                Ok(id) => {
+                    if let Err(broken) = self.new_job(id) {
+                        return Ok(Err(broken));
+                    }
+                    format!("{:?}", self.names.id(id))
+                }
+                Err(refusal) => format!("{:?}", self.names.refusal(refusal)),
+            },
             Op::Pass(_) => {
-                let Ticked { due, expired, purged, clock_stepped, next: _ } = self.harness.try_tick().await?;
-                format!("due {due} expired {expired} purged {purged} stepped {clock_stepped}")
+                let Ticked { due, ticks, expired, purged, clock_stepped, next: _ } =
+                    self.harness.try_tick().await?;
+                format!("due {due} ticks {ticks} expired {expired} purged {purged} stepped {clock_stepped}")
             }
             Op::Wait(_) | Op::Step(_) => String::new(),
             Op::Crash | Op::Reopen => {
@@ -170,13 +194,58 @@ impl Side {
         let jobs = items.iter().map(|item| self.item(item)).collect();
         let outcomes = self.harness.engine().add(AddParams { queue: queue_of(to), jobs, atomic }).await?;
         for added in outcomes.iter().flatten().filter(|added| !added.duplicate) {
-            if let Err(broken) = self.names.new_job(added.id) {
+            if let Err(broken) = self.new_job(added.id) {
                 return Ok(Err(broken));
             }
-            self.generations.push(self.generation);
         }
         let outcomes: Vec<_> = outcomes.into_iter().map(|outcome| self.names.added(outcome)).collect();
         Ok(Ok(format!("{outcomes:?}")))
+    }
+
+    fn new_job(&mut self, id: JobId) -> Result<(), String> {
+        self.generations.push(self.generation);
+        self.names.new_job(id)
+    }
+
+    /// Of a generation, as keys are: what is remembered of a tick may go while the clock is ahead.
+    fn schedule_id(&self, number: u8) -> ScheduleId {
+        format!("s{number}.{}", self.generation).parse().expect("a schedule id")
+    }
+
+    fn schedule(&self, rhythm: &Rhythm) -> NewSchedule {
+        let start = Timestamp::from_unix_ms(START_UNIX_MS).expect("a time in this century");
+        let every = |length| Pattern::Every(Interval::new(length, start).expect("an interval"));
+        let pattern = match rhythm.timing {
+            0 => every(secs(10)),
+            1 => every(secs(600)),
+            2 => every(hours(6)),
+            3 => Pattern::cron("30 2 * * *", Some("Europe/Berlin".parse().expect("a zone"))).expect("a cron"),
+            _ => Pattern::cron("*/7 * * * *", None).expect("a cron"),
+        };
+        // A job for each of very many ticks would only make cases slow.
+        let missed = Missed::ALL[usize::from(rhythm.missed)];
+        let missed = if missed == Missed::All && rhythm.timing != 3 { Missed::Once } else { missed };
+        let end = rhythm.ends.map(|ends| self.harness.now().saturating_add(ends));
+        let NewJob { spec, priority, max_attempts, .. } = self.item(&rhythm.job);
+        NewSchedule {
+            timing: Timing::new(pattern, None, end).expect("some tick in two days"),
+            queue: queue_of(rhythm.queue),
+            missed,
+            overlap: Overlap::ALL[usize::from(rhythm.overlap)],
+            job: Template { spec, priority, max_attempts },
+        }
+    }
+
+    pub(super) fn told(&self, mut view: ScheduleView) -> String {
+        view.schedule.last_job = view.schedule.last_job.map(|id| self.names.id(id));
+        format!("{view:?}")
+    }
+
+    fn schedule_told(&self, outcome: ItemResult<ScheduleView>) -> String {
+        match outcome {
+            Ok(view) => self.told(view),
+            Err(refusal) => format!("{refusal:?}"),
+        }
     }
 
     /// Names the leases of an answer. I4: their tokens are above all earlier ones.
@@ -208,7 +277,15 @@ impl Side {
                 break;
             }
             self.cursor = page.next;
-            told.extend(page.events.into_iter().map(|event| self.names.event(event)));
+            for event in page.events {
+                // Jobs of ticks are in no answer.
+                let new =
+                    event.job.filter(|id| event.kind == EventKind::Added && !self.names.jobs.contains(id));
+                if let Some(id) = new {
+                    self.new_job(id)?;
+                }
+                told.push(self.names.event(event));
+            }
         }
         let mut told: Vec<_> = told.into_iter().map(|event| format!("{event:?}")).collect();
         told.sort();

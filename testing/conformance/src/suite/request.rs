@@ -26,6 +26,14 @@ pub async fn a_request_identity_is_not_reused_for_another_request(h: &mut dyn Ha
     assert_eq!(h.holder("q", "other").await, None);
 }
 
+/// Dedup options: inside an atomic batch, too, the job that is named is the one the request was answered with.
+pub async fn a_request_repeated_in_an_atomic_batch_names_its_job(h: &mut dyn Harness) {
+    let existing = h.add("q", keyed("k", "x")).await;
+    let jobs = vec![keyed("k", "x").request("r", "first"), keyed("other", "y").request("r", "second")];
+    let refused = h.add_atomic("q", jobs).await;
+    assert_eq!(refused, [Err(Refusal::AtomicBatch { item: 1 }), Err(Refusal::KeyReused { existing })]);
+}
+
 /// Dedup options: a request is remembered for 24 h, to the millisecond.
 pub async fn a_request_is_remembered_for_a_day(h: &mut dyn Harness) {
     let asked = || keyed("k", "x").free_on(FreeOn::DONE).request("r", "k+x");

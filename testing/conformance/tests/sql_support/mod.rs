@@ -19,6 +19,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use onefold_conformance::{Flags, Harness, World};
+use onefold_core::schedule::{
+    ListSchedules, NewSchedule, PutSchedule, ScheduleId, SchedulePage, ScheduleView, Schedules,
+};
 use onefold_core::{
     AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, Effect,
     EffectName, EffectOp, EffectPage, EffectResult, End, Engine, EngineError, EngineResult, Entropy,
@@ -507,5 +510,16 @@ impl Engine for Shared {
         events_after(cursor: EventCursor) -> EngineResult<()>;
         backup(to: PathBuf) -> EngineResult<BackupDone>;
         drain() -> EngineResult<()>;
+    }
+}
+
+impl Schedules for Shared {
+    inner! {
+        put_schedule(id: ScheduleId, new: NewSchedule) -> EngineResult<PutSchedule>;
+        schedule(id: ScheduleId) -> EngineResult<Option<ScheduleView>>;
+        schedules(params: ListSchedules) -> EngineResult<SchedulePage>;
+        pause_schedule(id: ScheduleId, paused: bool) -> EngineResult<ItemResult<ScheduleView>>;
+        run_schedule(id: ScheduleId) -> EngineResult<ItemResult<JobId>>;
+        delete_schedule(id: ScheduleId) -> EngineResult<ItemResult<ScheduleView>>;
     }
 }

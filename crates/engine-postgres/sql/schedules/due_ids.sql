@@ -1,0 +1,1 @@
+SELECT id FROM onefold.schedules WHERE next_ms <= $1::bigint ORDER BY next_ms, id LIMIT $2::bigint

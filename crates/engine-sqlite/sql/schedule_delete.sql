@@ -1,0 +1,1 @@
+DELETE FROM onefold_schedules WHERE ns = 0 AND id = ?1
