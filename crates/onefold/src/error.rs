@@ -1,6 +1,6 @@
 //! What can go wrong, with a stable code each: those the HTTP API answers with.
 
-use onefold_core::{DeadReason, EngineError, InvalidName, JobId, Refusal, State};
+use onefold_core::{DeadReason, EffectRefusal, EngineError, InvalidName, JobId, Refusal, State};
 use thiserror::Error;
 
 pub use onefold_wire::ErrorCode;
@@ -14,6 +14,9 @@ pub enum Error {
     /// The store refused it; nothing changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The store refused something about an effect.
+    #[error(transparent)]
+    Effect(#[from] EffectRefusal),
     /// The store as a whole could not do it.
     #[error(transparent)]
     Store(#[from] EngineError),
@@ -111,6 +114,7 @@ impl Error {
     pub fn code(&self) -> &str {
         match self {
             Error::Refused(refusal) => refusal_code(refusal).as_str(),
+            Error::Effect(refusal) => effect_code(refusal).as_str(),
             Error::Store(error) => store_code(error).as_str(),
             Error::Invalid(invalid) => invalid.code().as_str(),
             Error::JobDead { .. } => ErrorCode::JobDead.as_str(),
@@ -140,6 +144,7 @@ impl Error {
             Error::Unreachable(_) => true,
             Error::Answered { status, .. } => matches!(status, 408 | 429 | 502..=504),
             Error::Refused(_)
+            | Error::Effect(_)
             | Error::Invalid(_)
             | Error::JobDead { .. }
             | Error::JobCancelled { .. }
@@ -188,6 +193,19 @@ fn refusal_code(refusal: &Refusal) -> ErrorCode {
         Refusal::JobNotFinished { .. } => ErrorCode::JobNotFinished,
         Refusal::JobNotRetryable { .. } => ErrorCode::JobNotRetryable,
         Refusal::RetryWindowPassed { .. } => ErrorCode::RetryWindowPassed,
+    }
+}
+
+fn effect_code(refusal: &EffectRefusal) -> ErrorCode {
+    match refusal {
+        EffectRefusal::KeyReused { .. } => ErrorCode::KeyReused,
+        EffectRefusal::InProgress { .. } => ErrorCode::EffectInProgress,
+        EffectRefusal::Indeterminate => ErrorCode::EffectIndeterminate,
+        EffectRefusal::LeaseLost { .. } => ErrorCode::LeaseLost,
+        EffectRefusal::NotIndeterminate { .. } => ErrorCode::EffectNotIndeterminate,
+        EffectRefusal::NotFound => ErrorCode::EffectNotFound,
+        EffectRefusal::JobInProgress => ErrorCode::JobInProgress,
+        EffectRefusal::JobNotFound => ErrorCode::JobNotFound,
     }
 }
 

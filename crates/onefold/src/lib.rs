@@ -26,9 +26,9 @@ pub use error::{Error, ErrorCode, Invalid};
 #[cfg(feature = "engine-postgres")]
 pub use in_tx::{InTxError, Postgres};
 pub use onefold_core::{
-    Added, Backoff, DeadReason, DurationMs, EngineError, Evidence, EvidenceKind, FencingToken, FreeOn,
-    GroupHead, JobError, JobId, JobStatus, OnDead, Outcome, Progress, QueueCounts, QueuePatch, QueueSettings,
-    Rate, Refusal, State, Timestamp, Waiting,
+    Added, Backoff, DeadReason, DurationMs, EffectPolicy, EffectRefusal, EffectState, EngineError, Evidence,
+    EvidenceKind, FencingToken, FreeOn, GroupHead, JobError, JobId, JobStatus, OnDead, Outcome, Progress,
+    QueueCounts, QueuePatch, QueueSettings, Rate, Refusal, State, Timestamp, Waiting,
 };
 #[cfg(feature = "engine-postgres")]
 pub use onefold_engine_postgres::{OpenError as PostgresOpenError, PostgresConfig};
@@ -37,6 +37,8 @@ pub use onefold_engine_sqlite::OpenError;
 pub use payload::{FromPayload, IntoPayload, RawPayload};
 pub use queue::{Queue, Redrive};
 pub use view::{AttemptView, JobList, JobView, KeyView, QueueView, Redriven};
-pub use worker::{BoxError, CancelReason, Context, HandlerError, Job, ReadyWorker, Worker, WorkerReport};
+pub use worker::{
+    BoxError, CancelReason, Context, EffectError, HandlerError, Job, Once, ReadyWorker, Worker, WorkerReport,
+};
 
 use onefold_core::QueueName;

@@ -479,3 +479,31 @@ async fn a_worker_waits_for_its_server() {
     assert_eq!(remote.result::<()>(id, SECOND * 10).await, Ok(Some(())));
     running.stop().await;
 }
+
+/// I7: a step is executed once over a server, too, and its result replayed; a doubt at most once ends the job.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_step_is_executed_once_over_a_server() {
+    let (server, onefold) = Server::plain().await;
+    let id = onefold.queue::<u64>("q").add(7).await.unwrap().id;
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&count);
+    let worker = Worker::new(&onefold).queue("q").handle(move |_: Job<u64>, ctx| {
+        let count = Arc::clone(&seen);
+        async move {
+            let step = ctx.once("charge").policy(onefold::EffectPolicy::AtMostOnce);
+            let n: usize = step.run(|| async { Ok(count.fetch_add(1, Ordering::SeqCst) + 1) }).await?;
+            if ctx.attempt() == 1 {
+                return Err(HandlerError::retry_in(Duration::from_millis(1), "after the charge"));
+            }
+            let doubt = ctx.once("mail").policy(onefold::EffectPolicy::AtMostOnce);
+            doubt
+                .run(|| async { Err::<(), _>(onefold::EffectError::unknown(format!("no answer, {n}"))) })
+                .await
+        }
+    });
+    let running = Running::start(worker);
+    let job = support::when(&server.inside(), id, State::Dead).await;
+    running.stop().await;
+    assert_eq!((job.reason, count.load(Ordering::SeqCst)), (Some(DeadReason::Indeterminate), 1));
+    assert_eq!(job.late_writes, 0);
+}

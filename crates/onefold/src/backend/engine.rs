@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use onefold_core::{
-    AddParams, Added, BoxFuture, Clock, DurationMs, Engine, Job, JobEdit, JobId, JobSpec, JobStatus, Key,
-    LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch, RedriveParams, Refusal, Seq, SettleOp,
-    Settled, State, Timestamp, limits,
+    AddParams, Added, BoxFuture, Clock, DurationMs, EffectDone, EffectOp, EffectRefusal, Engine, Job,
+    JobEdit, JobId, JobSpec, JobStatus, Key, LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch,
+    RedriveParams, Refusal, Seq, SettleOp, Settled, State, Timestamp, limits,
 };
 
 use super::{Backend, JobResult, Leased, Outcome, ToAdd};
@@ -103,6 +103,11 @@ impl Backend for EngineBackend {
     fn settle<'a>(&'a self, ops: &'a [SettleOp]) -> BoxFuture<'a, Outcome<Vec<Outcome<Settled>>>> {
         let settling = self.engine.settle(ops.to_vec());
         Box::pin(async { Ok(settling.await?.into_iter().map(|item| item.map_err(Error::from)).collect()) })
+    }
+
+    fn effect<'a>(&'a self, op: &'a EffectOp) -> BoxFuture<'a, Outcome<EffectDone>> {
+        let doing = self.engine.effects(vec![op.clone()]);
+        Box::pin(async { Ok(doing.await?.pop().unwrap_or(Err(EffectRefusal::NotFound))?) })
     }
 
     fn get(&self, id: JobId) -> BoxFuture<'_, Outcome<Option<JobView>>> {

@@ -6,8 +6,8 @@ mod remote;
 
 use bytes::Bytes;
 use onefold_core::{
-    Added, BoxFuture, DurationMs, FencingToken, Group, JobEdit, JobId, Key, Kind, Label, LeaseParams, NewJob,
-    QueueName, QueuePatch, SettleOp, Settled, State, Timestamp, TraceParent,
+    Added, BoxFuture, DurationMs, EffectDone, EffectOp, FencingToken, Group, JobEdit, JobId, Key, Kind,
+    Label, LeaseParams, NewJob, QueueName, QueuePatch, SettleOp, Settled, State, Timestamp, TraceParent,
 };
 
 pub(crate) use engine::EngineBackend;
@@ -47,6 +47,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// Settles. May be repeated with the same operations if the outcome is unknown (I6).
     fn settle<'a>(&'a self, ops: &'a [SettleOp]) -> BoxFuture<'a, Outcome<Vec<Outcome<Settled>>>>;
+
+    /// Does one thing with an effect. May be repeated if the outcome is unknown.
+    fn effect<'a>(&'a self, op: &'a EffectOp) -> BoxFuture<'a, Outcome<EffectDone>>;
 
     /// Everything about a job.
     fn get(&self, id: JobId) -> BoxFuture<'_, Outcome<Option<JobView>>>;

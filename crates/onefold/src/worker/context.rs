@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use onefold_core::{FencingToken, JobId, Progress, SettleAction, Settled, Timestamp, limits, rules};
+use onefold_core::{Entropy, FencingToken, JobId, Progress, SettleAction, Settled, Timestamp, limits, rules};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::lease::{CancelReason, Lease};
+use super::once::Once;
 use super::outbox::Letter;
 use super::shared::Shared;
-use crate::backend::Leased;
+use crate::backend::{Backend, Leased};
 use crate::time::to_ms;
 use crate::{Error, ErrorCode, Invalid, check};
 
@@ -68,6 +69,21 @@ impl Context {
     /// the same in every attempt, different for every job and step.
     pub fn idempotency_key(&self, step: &str) -> String {
         idempotency_key(self.lease.id, step)
+    }
+
+    /// A step of this job's work that has an effect elsewhere: executed once, recorded, and replayed by later attempts.
+    ///
+    /// ```
+    /// use onefold::{Context, EffectError, HandlerError};
+    /// # async fn charge(key: String) -> Result<String, std::io::Error> { Ok(key) }
+    /// async fn handler(ctx: Context) -> Result<String, HandlerError> {
+    ///     let key = ctx.idempotency_key("charge");
+    ///     let receipt: String = ctx.once("charge").run(|| async { Ok(charge(key).await?) }).await?;
+    ///     Ok(receipt)
+    /// }
+    /// ```
+    pub fn once(&self, step: impl Into<String>) -> Once {
+        Once::new(self.clone(), step.into())
     }
 
     /// What an earlier attempt left with [`Context::checkpoint`]; `None` if nothing.
@@ -185,7 +201,19 @@ impl Context {
         Ok(settled)
     }
 
-    fn still_ours(&self) -> Result<(), Error> {
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    pub(super) fn backend(&self) -> &dyn Backend {
+        self.shared.backend()
+    }
+
+    pub(super) fn entropy(&self) -> &dyn Entropy {
+        self.shared.onefold.entropy()
+    }
+
+    pub(super) fn still_ours(&self) -> Result<(), Error> {
         if self.lease.is_lost() || self.lease.has_ended() { Err(Error::lease_lost()) } else { Ok(()) }
     }
 }

@@ -49,6 +49,7 @@ pub(crate) struct Lease {
 #[derive(Default)]
 struct Rest {
     cancellation: Option<CancellationToken>,
+    lost: Option<CancellationToken>,
     notes: Notes,
     notes_queued: bool,
 }
@@ -112,6 +113,9 @@ impl Lease {
         if let Some(cancellation) = &rest.cancellation {
             cancellation.cancel();
         }
+        if let (CancelReason::LeaseLost, Some(lost)) = (reason, &rest.lost) {
+            lost.cancel();
+        }
         drop(rest);
         self.runner.wake();
     }
@@ -140,6 +144,16 @@ impl Lease {
         let mut rest = self.rest();
         let token = rest.cancellation.get_or_insert_default().clone();
         if self.signals.load(Ordering::Acquire) != 0 {
+            token.cancel();
+        }
+        token
+    }
+
+    /// A token that fires when the lease is lost.
+    pub(crate) fn lost(&self) -> CancellationToken {
+        let mut rest = self.rest();
+        let token = rest.lost.get_or_insert_default().clone();
+        if self.is_lost() {
             token.cancel();
         }
         token

@@ -9,6 +9,7 @@ mod context;
 mod keeper;
 mod lease;
 mod leaser;
+mod once;
 mod outbox;
 mod outcome;
 mod retry;
@@ -31,6 +32,7 @@ use shared::{Config, Shared, Ticket};
 
 pub use context::Context;
 pub use lease::CancelReason;
+pub use once::{EffectError, Once};
 pub use outcome::{BoxError, HandlerError};
 pub use shared::WorkerReport;
 

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 pub(crate) enum Call<'a> {
     Add(&'a AddParams),
     Lease(&'a LeaseParams),
+    Effects(&'a [EffectOp]),
     Settle(&'a [SettleOp]),
     Tick,
 }
@@ -185,7 +186,7 @@ impl Engine for Watched {
         self.inner.set_setting(name, value, expected)
     }
     fn effects(&self, ops: Vec<EffectOp>) -> BoxFuture<'_, EngineResult<Vec<EffectResult>>> {
-        self.inner.effects(ops)
+        self.watch(&Call::Effects(&ops.clone()), || self.inner.effects(ops))
     }
     fn effect(&self, name: EffectName) -> BoxFuture<'_, EngineResult<Option<Effect>>> {
         self.inner.effect(name)

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::http::StatusCode;
 use bytes::Bytes;
 use onefold_core::{
-    Added, BoxFuture, DurationMs, JobEdit, JobId, Key, LeaseParams, QueueName, QueuePatch, Refusal, SettleOp,
-    Settled, limits,
+    Added, BoxFuture, DurationMs, EffectAction, EffectDone, EffectOp, JobEdit, JobId, Key, LeaseParams,
+    QueueName, QueuePatch, Refusal, SettleOp, Settled, limits,
 };
 use onefold_wire as wire;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -202,6 +202,19 @@ impl Backend for RemoteBackend {
                 return Err(foreign(format!("it has {got} results for {expected} operations")));
             }
             answer.results.iter().map(read::settle_result).collect()
+        })
+    }
+
+    fn effect<'a>(&'a self, op: &'a EffectOp) -> BoxFuture<'a, Outcome<EffectDone>> {
+        Box::pin(async move {
+            let (what, request) = write::effect(op)?;
+            let scope = utf8_percent_encode(op.name.scope.as_str(), UNRESERVED);
+            let body = self.remote.body(Call::post(format!("/v1/effects/{scope}/{what}"), request)).await?;
+            if matches!(op.action, EffectAction::Begin(_)) {
+                read::begun(&parse(&body)?, &body)
+            } else {
+                read::standing(&parse(&body)?)
+            }
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use onefold_core::{EngineError, JobId, Refusal, State, Timestamp};
+use onefold_core::{DurationMs, EffectRefusal, EngineError, JobId, Refusal, State, Timestamp};
 use onefold_wire::{ErrorCode, Problem, SettleResult};
 
 use crate::Error;
@@ -39,6 +39,12 @@ fn known(problem: &Problem) -> Option<Error> {
         ErrorCode::RetryWindowPassed => {
             Refusal::RetryWindowPassed { until: Timestamp::from_str(problem.retry_until.as_deref()?).ok()? }
         }
+        ErrorCode::EffectInProgress => {
+            let retry_after = DurationMs::from_ms(problem.retry_after_ms?);
+            return Some(EffectRefusal::InProgress { retry_after }.into());
+        }
+        ErrorCode::EffectIndeterminate => return Some(EffectRefusal::Indeterminate.into()),
+        ErrorCode::EffectNotFound => return Some(EffectRefusal::NotFound.into()),
         ErrorCode::TokensExhausted => return Some(EngineError::TokensExhausted.into()),
         ErrorCode::DiskFull => return Some(EngineError::DiskFull.into()),
         ErrorCode::StoreUnavailable => {

@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use onefold_core::{
-    Added, Backoff, DeadReason, DurationMs, Evidence, EvidenceKind, FencingToken, GroupHead, JobError, JobId,
-    JobStatus, Label, OnDead, Progress, QueueCounts, QueueName, QueueSettings, Rate, Settled, State,
-    Timestamp, Waiting,
+    Added, Backoff, DeadReason, DurationMs, EffectDone, EffectState, Evidence, EvidenceKind, FencingToken,
+    GroupHead, JobError, JobId, JobStatus, Label, OnDead, Progress, QueueCounts, QueueName, QueueSettings,
+    Rate, Settled, State, Timestamp, Waiting,
 };
 use onefold_wire::{self as wire, RawValue, Span, Text};
 
@@ -134,6 +134,29 @@ pub(super) fn settle_result(result: &wire::SettleResult<'_>) -> Outcome<Outcome<
         cancel: result.cancel,
         lease_until: some(result.lease_until.as_ref())?,
     }))
+}
+
+/// What a begin of an effect was told.
+pub(super) fn begun(begun: &wire::BegunEffect<'_>, body: &Bytes) -> Outcome<EffectDone> {
+    if let Some(warning) = &begun.warning {
+        tracing::warn!(%warning, "the server warns of an effect");
+    }
+    match begun.fencing_token {
+        Some(number) => Ok(EffectDone::Execute { token: token(number)?, forgotten_early: None }),
+        None => {
+            let result =
+                begun.result.ok_or_else(|| foreign("a begin was given neither a token nor a result"))?;
+            Ok(EffectDone::Replay { result: Some(slice(result, body)) })
+        }
+    }
+}
+
+/// Where an effect stands.
+pub(super) fn standing(standing: &wire::EffectStanding<'_>) -> Outcome<EffectDone> {
+    Ok(EffectDone::Standing {
+        state: word(&standing.state, EffectState::parse)?,
+        lease_until: some(standing.lease_until.as_ref())?,
+    })
 }
 
 /// Everything about a job, or what a list tells of it.

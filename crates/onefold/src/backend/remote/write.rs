@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use onefold_core::{
-    Backoff, Dedup, DurationMs, End, FreeOn, JobEdit, JobFilter, LeaseParams, OnDuplicate, OnMismatch,
-    Payload, QueuePatch, SettleAction, SettleOp, When, limits,
+    Backoff, Dedup, DurationMs, EffectAction, EffectOp, End, FreeOn, JobEdit, JobFilter, LeaseParams,
+    OnDuplicate, OnMismatch, Payload, QueuePatch, SettleAction, SettleOp, When, limits,
 };
 use onefold_wire::{self as wire, RawValue, Span, Text};
 
@@ -148,6 +148,52 @@ fn settle_op(op: &SettleOp) -> Outcome<wire::SettleOp<'_>> {
         SettleAction::Checkpoint(value) => wire::SettleOp::checkpoint(id, token, raw(value)?),
         SettleAction::Log(lines) => {
             wire::SettleOp::log(id, token, lines.iter().map(|line| line.as_str().into()).collect())
+        }
+    })
+}
+
+/// What is done with an effect, as the last part of its path and JSON.
+pub(super) fn effect(op: &EffectOp) -> Outcome<(&'static str, Vec<u8>)> {
+    let key = || Text::from(op.name.key.as_str());
+    Ok(match &op.action {
+        EffectAction::Begin(begin) => {
+            let job = begin.job.map(|claim| wire::EffectJob {
+                id: claim.id.to_string().into(),
+                fencing_token: claim.token.get(),
+            });
+            let standalone = begin.job.is_none();
+            let request = wire::BeginEffect {
+                key: key(),
+                // Only a server's own callers give one: it hashes it itself.
+                fingerprint: None,
+                lease: standalone.then(|| span(begin.lease)),
+                policy: Some(begin.policy.as_str().into()),
+                key_valid_for: begin.key_valid_for.map(span),
+                ttl: standalone.then(|| span(begin.ttl)),
+                job,
+                begin_id: begin.call.map(|call| Text::from(format!("{call:016x}"))),
+            };
+            ("begin", super::text(&request)?)
+        }
+        EffectAction::Commit { token, result } => {
+            let result = result.as_deref().map(raw).transpose()?;
+            ("commit", super::text(&wire::CommitEffect { key: key(), fencing_token: token.get(), result })?)
+        }
+        EffectAction::Extend { token, lease } => {
+            let lease = Some(span(*lease));
+            ("extend", super::text(&wire::ExtendEffect { key: key(), fencing_token: token.get(), lease })?)
+        }
+        EffectAction::Release { token, outcome } => {
+            let outcome = Some(outcome.as_str().into());
+            (
+                "release",
+                super::text(&wire::ReleaseEffect { key: key(), fencing_token: token.get(), outcome })?,
+            )
+        }
+        EffectAction::Resolve { outcome, result, note } => {
+            let result = result.as_deref().map(raw).transpose()?;
+            let (outcome, note) = (outcome.as_str().into(), note.as_str().into());
+            ("resolve", super::text(&wire::ResolveEffect { key: key(), outcome, note, result })?)
         }
     })
 }
