@@ -13,6 +13,7 @@ use crate::doctor::DoctorArgs;
 use crate::look::{JobArgs, JobsArgs, QueuesArgs};
 use crate::manage::{CancelArgs, DeleteArgs, QueueArgs, RedriveArgs, RetryArgs};
 use crate::migrate::MigrateArgs;
+use crate::schedules::SchedulesArgs;
 use crate::work::WorkArgs;
 
 /// A durable job queue: many deliveries, one effect.
@@ -60,6 +61,9 @@ pub(crate) enum Command {
     /// List queues and what they hold
     #[command(after_help = QUEUES)]
     Queues(QueuesArgs),
+    /// List, make and change schedules: jobs on time
+    #[command(after_help = SCHEDULES)]
+    Schedules(SchedulesArgs),
     /// Hand out no more jobs of a queue; what runs goes on
     Pause(QueueArgs),
     /// Hand out jobs of a paused queue again
@@ -157,6 +161,16 @@ Examples:
 
 A queue's jobs are conserved: accepted = scheduled + available + running + retrying + completed + dead +
 cancelled + purged.";
+
+const SCHEDULES: &str = "\
+Examples:
+  onefold schedules
+  onefold schedules set nightly --cron '30 2 * * *' --timezone Europe/Berlin --queue reports
+  onefold schedules next nightly
+  onefold schedules run nightly
+
+Each tick adds one job, whichever server evaluates it. Ticks that nobody was there for are caught up as --missed
+says; the list counts those that got no job.";
 
 const CANCEL: &str = "\
 Examples:

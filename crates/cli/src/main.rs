@@ -15,6 +15,7 @@ mod manage;
 mod migrate;
 mod output;
 mod progress;
+mod schedules;
 mod serve;
 mod signals;
 mod table;
@@ -51,6 +52,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Jobs(args) => block_on(look::jobs(args, &config, output)),
         Command::Job(args) => block_on(look::job(args, &config, output)),
         Command::Queues(args) => block_on(look::queues(args, &config, output)),
+        Command::Schedules(args) => block_on(schedules::schedules(args, &config, output)),
         Command::Pause(args) => block_on(manage::pause(args, true, &config, output)),
         Command::Resume(args) => block_on(manage::pause(args, false, &config, output)),
         Command::Cancel(args) => block_on(manage::cancel(args, &config, output)),

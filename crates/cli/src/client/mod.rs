@@ -133,6 +133,12 @@ impl Client {
         self.post_bytes(path, body.into()).await
     }
 
+    /// Puts JSON.
+    pub(crate) async fn put(&self, path: &str, body: &impl Serialize) -> Result<Answer, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::Unreadable(error.to_string()))?;
+        self.call(Method::PUT, path, Some(body.into()), ANSWER).await
+    }
+
     /// Posts a JSON text.
     pub(crate) async fn post_bytes(&self, path: &str, body: Bytes) -> Result<Answer, CallError> {
         self.call(Method::POST, path, Some(body), ANSWER).await
