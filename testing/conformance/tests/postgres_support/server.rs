@@ -31,3 +31,18 @@ pub(super) fn config() -> Config {
 pub(super) fn is_ours() -> bool {
     matches!(&*ONE, Database::Ours(_))
 }
+
+/// Where the socket of a server of our own is.
+pub(super) fn directory() -> Option<std::path::PathBuf> {
+    match &*ONE {
+        Database::Given(_) => None,
+        Database::Ours(server) => Some(server.directory().to_owned()),
+    }
+}
+
+/// How another process of a test reaches it.
+pub(super) fn config_in(directory: &std::path::Path) -> Config {
+    let mut config = Config::new();
+    config.host_path(directory).user(USER).dbname(DATABASE);
+    config
+}
