@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test a broken expectation is a failed test")]
 
 #[path = "../../../testing/conformance/tests/postgres_support/server.rs"]
-#[allow(dead_code, reason = "shared with tests that use all of it")]
 mod server;
 
 use tokio_postgres::NoTls;

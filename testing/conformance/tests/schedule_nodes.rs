@@ -10,7 +10,6 @@
 )]
 
 #[path = "postgres_support/server.rs"]
-#[allow(dead_code, reason = "shared with tests that use all of it")]
 mod server;
 
 use std::collections::BTreeMap;

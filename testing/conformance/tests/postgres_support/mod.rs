@@ -7,7 +7,6 @@
     reason = "in a test a broken expectation is a failed test"
 )]
 
-#[allow(dead_code, reason = "shared with tests that use all of it")]
 mod server;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,7 @@
 //! A PostgreSQL for tests: the one of `DATABASE_URL`, or one of our own that lives as long as the process of the tests.
 
+#![allow(dead_code, reason = "each file of tests uses its part")]
+
 use std::sync::LazyLock;
 
 use onefold_test_postgres::{DATABASE, Server, THROW_AWAY, USER};
