@@ -10,6 +10,7 @@ use crate::bench::BenchArgs;
 use crate::config::ServeArgs;
 use crate::demo::{Child, DemoArgs};
 use crate::doctor::DoctorArgs;
+use crate::effects::EffectsArgs;
 use crate::look::{JobArgs, JobsArgs, QueuesArgs};
 use crate::manage::{CancelArgs, DeleteArgs, QueueArgs, RedriveArgs, RetryArgs};
 use crate::migrate::MigrateArgs;
@@ -79,6 +80,9 @@ pub(crate) enum Command {
     /// Make the dead jobs of a queue run again
     #[command(after_help = REDRIVE)]
     Redrive(RedriveArgs),
+    /// Show effects and what was recorded of them; resolve those nobody knows about
+    #[command(after_help = EFFECTS)]
+    Effects(EffectsArgs),
     /// Measure how fast a server is here, beside what the disk allows
     #[command(after_help = BENCH)]
     Bench(BenchArgs),
@@ -191,6 +195,15 @@ Examples:
   onefold redrive invoices --dry-run
   onefold redrive invoices --kind charge --since 1d
   onefold redrive invoices --state dead,cancelled --limit 100";
+
+const EFFECTS: &str = "\
+Examples:
+  onefold effects --state indeterminate
+  onefold effects show job_01a1fe047dc070008000000000000007 charge
+  onefold effects resolve job_01a1fe047dc070008000000000000007 charge --outcome completed --note 'in their books'
+
+States: executing, completed, released, indeterminate. A job that died of an indeterminate effect may be retried
+once that is resolved.";
 
 const BENCH: &str = "\
 Examples:

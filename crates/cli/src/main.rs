@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod demo;
 mod doctor;
+mod effects;
 mod failure;
 mod logging;
 mod look;
@@ -58,6 +59,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cancel(args) => block_on(manage::cancel(args, &config, output)),
         Command::Retry(args) => block_on(manage::retry(args, &config, output)),
         Command::Delete(args) => block_on(manage::delete(args, &config, output)),
+        Command::Effects(args) => block_on(effects::effects(args, &config, output)),
         Command::Bench(args) => run_on_all_cores(bench::bench(args, &config, output)),
         Command::Doctor(args) => block_on(doctor::doctor(args, &config, output)),
         Command::Backup(args) => block_on(backup::backup(args, &config, output)),

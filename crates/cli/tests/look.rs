@@ -162,3 +162,45 @@ fn every_command_teaches_itself() {
     assert!(help.contains("Exit codes: 0 done, 1 failed, 2 asked for wrongly."), "{help}");
     room.run(&["nonsense"]).says(2, "unrecognized subcommand");
 }
+
+/// I7: what was recorded of a step is shown with its job; a doubt is shown, resolved, and the job then runs to its end.
+#[test]
+fn effects_are_shown_and_resolved() {
+    let (room, _server) = Room::served();
+    let id = {
+        room.ok(&["add", "q", "1"]);
+        room.only_job("q")
+    };
+    let url = room.url.clone().unwrap();
+    let post = |what: &str, body: String| kit::http(&url, "POST", &format!("/v1/effects/{id}/{what}"), &body);
+    let (_, token) = room.lease("q", "ada");
+    let begin = |token: u64| {
+        let body =
+            json!({"key": "charge", "policy": "at_most_once", "job": {"id": id, "fencing_token": token}});
+        post("begin", body.to_string())
+    };
+    assert_eq!(begin(token).0, 200);
+    let unknown = json!({"key": "charge", "fencing_token": token, "outcome": "unknown"});
+    assert_eq!(post("release", unknown.to_string()).0, 200);
+    let page = room.ok(&["job", &id]);
+    for words in
+        ["dead (indeterminate)", "effects   charge indeterminate", "nobody knows whether an effect happened"]
+    {
+        assert!(page.contains(words), "{words:?} is not in\n{page}");
+    }
+    assert!(room.ok(&["effects", "--state", "indeterminate"]).contains("charge"));
+    let page = room.ok(&["effects", "show", &id, "charge"]);
+    assert!(page.contains("at_most_once") && page.contains("onefold effects resolve"), "{page}");
+    let resolve = ["effects", "resolve", &id, "charge", "--outcome", "completed"];
+    room.run(&resolve).says(2, "--note");
+    let note = ["--note", "in their books", "--result", "{\"receipt\":7}"];
+    assert!(room.ok(&[&resolve[..], &note].concat()).contains("it is replayed from now on"));
+    room.ok(&["retry", &id]);
+    let (_, token) = room.lease("q", "bob");
+    assert_eq!(begin(token), (200, r#"{"state":"completed","result":{"receipt":7}}"#.to_owned()));
+    let page = room.ok(&["job", &id]);
+    assert!(page.contains("its stored result was replayed (charge in attempt 2"), "{page}");
+    let shown = room.json(&["effects", "show", &id, "charge", "--data", "onefold-data"]);
+    assert_eq!((&shown["resolution"]["note"], &shown["replays"]), (&json!("in their books"), &json!(1)));
+    assert!(room.ok(&["effects"]).contains("completed"));
+}

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[concat!(
     include_str!("../sql/functions/json.sql"),
     include_str!("../sql/functions/places.sql"),
     include_str!("../sql/functions/settle.sql"),
+    include_str!("../sql/functions/once.sql"),
     include_str!("../sql/functions/add.sql"),
     include_str!("../sql/functions/public.sql"),
 )];

@@ -190,6 +190,47 @@ pub async fn snooze<C: GenericClient + Sync>(
     state(&answer(client, &call, &[(&id, Type::TEXT), (&token, Type::INT8), (&delay, Type::TEXT)]).await?)
 }
 
+/// What [`once`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Nobody has done it: write the rows, in this transaction.
+    Execute,
+    /// It was done; this is what was recorded with it: a JSON text.
+    Done(String),
+}
+
+/// Records a step of a job in the transaction that writes its rows, unless it was recorded before; `result` is a JSON text.
+/// With a token that is not the current one it is refused.
+///
+/// # Errors
+/// Like [`complete`].
+pub async fn once<C: GenericClient + Sync>(
+    client: &C,
+    schema: &str,
+    id: JobId,
+    token: FencingToken,
+    step: &str,
+    result: Option<&[u8]>,
+) -> Result<Step, UserTxError> {
+    let call = format!(
+        "SELECT o ->> 'state', (o -> 'result')::text FROM {}.once($1, $2, $3, $4::json) o",
+        quoted(schema)
+    );
+    let result = result.map(utf8).transpose()?;
+    let (id, token) = (id.to_string(), token.get().cast_signed());
+    let params: [(&(dyn ToSql + Sync), Type); 4] =
+        [(&id, Type::TEXT), (&step, Type::TEXT), (&token, Type::INT8), (&result, Type::TEXT)];
+    let rows = client.query_typed(&call, &params).await?;
+    let row = rows.first().ok_or_else(|| UserTxError::Strange("no answer".to_owned()))?;
+    match row.try_get(0)? {
+        "execute" => Ok(Step::Execute),
+        "completed" => {
+            Ok(Step::Done(row.try_get::<_, Option<String>>(1)?.unwrap_or_else(|| "null".to_owned())))
+        }
+        other => Err(UserTxError::Strange(other.to_owned())),
+    }
+}
+
 /// Cancels a job, or asks its holder to stop. Gives its state.
 ///
 /// # Errors

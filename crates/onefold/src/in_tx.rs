@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onefold_core::{Added, FencingToken, JobError, JobId, State};
-use onefold_engine_postgres::user_tx::{self, GenericClient, UserTxError};
+use onefold_engine_postgres::user_tx::{self, GenericClient, Step, UserTxError};
 use onefold_engine_postgres::{Options, PostgresEngine};
 use onefold_runtime::SystemEntropy;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::time::to_ms;
@@ -96,6 +97,33 @@ impl Postgres {
         // As a worker does: nothing is no result.
         let result = (result != b"null").then_some(result.as_slice());
         Ok(user_tx::complete(tx, &self.schema, id, token, result).await?)
+    }
+
+    /// A step of a job whose rows are your own: recorded in the transaction that writes them. `None`: nobody has done it, so
+    /// write the rows, in this transaction. `Some`: it was done, and this is the `result` that was recorded with it.
+    ///
+    /// Rows and record are committed together, so over all attempts they are written once; two workers that have the job at
+    /// once are harmless, for the second waits for the first.
+    ///
+    /// # Errors
+    /// [`InTxError`]. [`Refusal::LeaseLost`](crate::Refusal::LeaseLost) if the token is not the current one.
+    pub async fn once_in<C: GenericClient + Sync, R: Serialize + DeserializeOwned>(
+        &self,
+        tx: &C,
+        id: JobId,
+        token: FencingToken,
+        step: &str,
+        result: &R,
+    ) -> Result<Option<R>, InTxError> {
+        let text = serde_json::to_vec(result).map_err(|why| Invalid::Unserializable(why.to_string()))?;
+        match user_tx::once(tx, &self.schema, id, token, step, Some(&text)).await? {
+            Step::Execute => Ok(None),
+            Step::Done(done) => {
+                let done =
+                    serde_json::from_str(&done).map_err(|why| Invalid::Unserializable(why.to_string()))?;
+                Ok(Some(done))
+            }
+        }
     }
 
     /// Fails a job's attempt; it is tried again after its backoff unless it is not `retryable` or its budget is used up.

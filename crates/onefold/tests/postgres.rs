@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use onefold::{
-    DurationMs, FencingToken, InTxError, Job, Onefold, Postgres, PostgresConfig, PostgresOpenError, Refusal,
-    State, Timestamp, Worker,
+    DurationMs, FencingToken, HandlerError, InTxError, Job, Onefold, Postgres, PostgresConfig,
+    PostgresOpenError, Refusal, State, Timestamp, Worker,
 };
 use onefold_core::Clock;
 use onefold_engine_postgres::user_tx::UserTxError;
@@ -179,4 +179,38 @@ async fn jobs_are_added_and_completed_with_the_users_rows() {
     let rows = client.query("SELECT job FROM public.charges", &[]).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].get::<_, &str>(0), id.to_string());
+}
+
+/// I7: a step whose rows are the user's own is written once over attempts, with no begin and no window.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_step_with_the_users_rows_is_written_once() {
+    let store = Postgres::open(schema("steps")).await.unwrap();
+    let config: tokio_postgres::Config = url().parse().unwrap();
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("CREATE TABLE public.bookings (job text)").await.unwrap();
+    let client = Arc::new(tokio::sync::Mutex::new(client));
+    let id = store.queue::<u64>("book").add(7).await.unwrap().id;
+    let (handle, connections) = (store.clone(), Arc::clone(&client));
+    let worker = Worker::new(&store).queue("book").handle(move |job: Job<u64>, ctx| {
+        let (store, client) = (handle.clone(), Arc::clone(&connections));
+        async move {
+            let mut client = client.lock().await;
+            let tx = client.transaction().await?;
+            let done = store.once_in(&tx, job.id, ctx.fencing_token(), "book", &job.payload).await?;
+            if done.is_none() {
+                tx.execute("INSERT INTO public.bookings VALUES ($1)", &[&job.id.to_string()]).await?;
+            }
+            tx.commit().await?;
+            if ctx.attempt() == 1 {
+                return Err(HandlerError::retry_in(Duration::from_millis(1), "after the commit"));
+            }
+            Ok(done)
+        }
+    });
+    let running = Running::start(worker);
+    assert_eq!(store.result::<u64>(id, SECOND * 30).await.unwrap(), Some(7));
+    running.stop().await;
+    let rows = client.lock().await.query("SELECT job FROM public.bookings", &[]).await.unwrap();
+    assert_eq!(rows.len(), 1);
 }

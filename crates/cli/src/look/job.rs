@@ -82,6 +82,16 @@ fn facts(job: &Job<'_>, now: Timestamp) -> Vec<(&'static str, String)> {
     });
     tell("payload", payload.or(raw));
     tell("checkpoint", job.checkpoint.map(|value| cut(value.get(), VALUE)));
+    let effects: Vec<String> = job
+        .effects
+        .iter()
+        .flatten()
+        .map(|effect| match effect.executions {
+            1 => format!("{} {}", effect.key, effect.state),
+            times => format!("{} {}, executed {times} times", effect.key, effect.state),
+        })
+        .collect();
+    tell("effects", (!effects.is_empty()).then(|| effects.join("; ")));
     tell("result", job.result.map(|value| cut(value.get(), VALUE)));
     facts
 }

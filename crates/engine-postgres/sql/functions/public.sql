@@ -101,6 +101,32 @@ BEGIN
 END
 $body$;
 
+CREATE OR REPLACE FUNCTION onefold.once(job text, step text, token bigint DEFAULT NULL, result json DEFAULT NULL)
+RETURNS json LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $body$
+DECLARE
+    was onefold.jobs;
+    trouble CONSTANT text := onefold.name_trouble(step, 'key', 255);
+BEGIN
+    IF step IS NULL OR trouble IS NOT NULL THEN
+        PERFORM onefold.refuse('invalid-key', coalesce(trouble, 'a step needs a name'), '{"field": "step"}');
+    ELSIF octet_length(convert_to(result::text, 'UTF8')) > 1048576 THEN
+        PERFORM onefold.refuse('result-too-large', 'a result has at most 1048576 bytes', '{"field": "result"}');
+    ELSIF result IS NOT NULL THEN
+        PERFORM onefold.canonical(result, 'result');
+    END IF;
+    was := onefold.locked_job(job);
+    IF was.seq IS NULL THEN
+        PERFORM onefold.refuse('job-not-found', format('there is no job %L, or no longer', job));
+    ELSIF was.token IS NULL OR token IS NOT NULL AND (was.state <> 2 OR was.token <> token) THEN
+        PERFORM onefold.refuse('lease-lost',
+            format('token %s is not the current one of %s, which is %s', token, job, onefold.state_word(was.state)),
+            jsonb_build_object('id', job, 'state', onefold.state_word(was.state)));
+    END IF;
+    RETURN onefold.record_step(was, step, was.token, result);
+END
+$body$;
+
 CREATE OR REPLACE FUNCTION onefold.cancel(job text, opts jsonb DEFAULT '{}')
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $body$
@@ -120,4 +146,5 @@ REVOKE ALL ON FUNCTION onefold.make_queue(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION onefold.complete(text, bigint, json, jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION onefold.fail(text, bigint, text, jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION onefold.snooze(text, bigint, text, jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION onefold.once(text, text, bigint, json) FROM PUBLIC;
 REVOKE ALL ON FUNCTION onefold.cancel(text, jsonb) FROM PUBLIC;

@@ -15,6 +15,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
     ('version-stale', 'OF012', 'The job has a newer version already. Drop this one, or send a larger version.'),
     ('key-in-progress', 'OF013', 'Another open transaction is adding a job with this key. Roll back and try again, or set a longer lock_timeout.'),
     ('busy', 'OF014', 'Another open transaction is making this queue. Try again once it has ended; make queues beforehand.'),
+    ('effect-in-progress', 'OF015', 'The step was begun elsewhere, as an effect. Roll back and try again later; do not report success.'),
+    ('effect-indeterminate', 'OF016', 'Roll back. Somebody has to find out whether it happened: `onefold effects resolve`.'),
     ('invalid-queue-name', 'OF020', 'Use 1 to 128 of the characters A-Z a-z 0-9 . _ -'),
     ('invalid-key', 'OF021', 'Use 1 to 255 characters without control characters, not only white space; hash what is longer.'),
     ('invalid-fingerprint', 'OF022', 'Give 1 to 255 characters: a version, or a hash of what the job does.'),
