@@ -15,7 +15,7 @@ use super::report::{Outcome, Report};
 use super::stage::Stage;
 use super::survey::Row;
 use super::verdict::{Cast, Evidence, Kills, Restart, Seen, judge};
-use super::{DemoArgs, server_at, survey};
+use super::{DemoArgs, server_at, survey, ticks};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{Output, note, watched};
@@ -87,6 +87,9 @@ impl Director {
             let (process, url) = stage.start_server(&crew, "127.0.0.1:0").await?;
             let client = server_at(url.parse().map_err(Failure::failed)?)?;
             servers.push(Server { process: Some(process), url, client });
+        }
+        if let Some(server) = servers.first() {
+            ticks::begin(&server.client).await?;
         }
         let (receiver_process, receiver_url) = crew.start_serving(&["receiver"], &[]).await?;
         let mut director = Director {
@@ -311,12 +314,15 @@ impl Director {
             return Ok(false);
         }
         let counts = survey::counts(self.client()?).await?;
-        Ok(counts.values().all(|counts| survey::unfinished(counts) == 0))
+        // The schedule goes on to the end.
+        let mut others = counts.iter().filter(|(queue, _)| *queue != ticks::QUEUE);
+        Ok(others.all(|(_, counts)| survey::unfinished(counts) == 0))
     }
 
     /// What is better looked at in peace, and then the count.
     async fn finale(mut self) -> Result<Seen, Failure> {
         self.bar.set("counting", self.cast.orders.into(), self.cast.orders.into());
+        let ticks = ticks::end(self.client()?).await?;
         let poison = survey::poison(self.client()?).await?;
         let reused = survey::reuse_key(self.client()?, 0).await?;
         while let Some(heard) = self.ears.next_now() {
@@ -338,6 +344,7 @@ impl Director {
             counts: &survey::counts(self.client()?).await?,
             ledgers: &self.receiver.ledgers().await?,
             poison: &poison,
+            ticks: &ticks,
             reused: reused.as_ref(),
         };
         Ok(judge(&evidence))

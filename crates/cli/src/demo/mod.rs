@@ -15,6 +15,7 @@ mod receiver;
 mod report;
 mod stage;
 mod survey;
+mod ticks;
 mod verdict;
 mod worker;
 

@@ -11,6 +11,7 @@ use super::orders::QUEUE;
 use super::print::grouped;
 use super::receiver::Ledgers;
 use super::survey::{History, Poison, Row};
+use super::ticks::Ticks;
 use super::worker;
 use crate::failure::Failure;
 
@@ -52,6 +53,7 @@ pub(super) struct Evidence<'a> {
     pub(super) counts: &'a BTreeMap<String, QueueCounts>,
     pub(super) ledgers: &'a Ledgers,
     pub(super) poison: &'a Poison,
+    pub(super) ticks: &'a Ticks,
     /// How another order under a key in use was refused.
     pub(super) reused: Option<&'a Problem>,
 }
@@ -148,6 +150,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Seen {
             stale_acks(evidence),
             idempotent_finish(evidence),
             in_order(evidence),
+            one_tick(evidence),
             never_silent(evidence),
             receivers_know(evidence),
         ],
@@ -343,6 +346,31 @@ fn is_before(before: &History, after: &History) -> bool {
     let first = first_token(after);
     let started = after.attempts.iter().map(|attempt| attempt.started_at).min();
     last.is_some() && last < first && before.finished_at.is_some() && before.finished_at <= started
+}
+
+fn one_tick(evidence: &Evidence<'_>) -> Verdict {
+    let Ticks { due, jobs, dropped } = evidence.ticks;
+    let twice = jobs.values().filter(|jobs| **jobs > 1).count();
+    let without = due.iter().filter(|tick| !jobs.contains_key(tick)).count() as u64;
+    let strange = jobs.keys().filter(|tick| !due.contains(tick)).count();
+    let detail = match (twice, without == *dropped, strange) {
+        (0, true, 0) if without == 0 => format!(
+            "a schedule ticked {} times, each second, over {} SIGKILLs of the server; each tick has one job",
+            grouped(due.len() as u64),
+            evidence.kills.servers
+        ),
+        (0, true, 0) => format!(
+            "{} ticks of a schedule have one job each; {} were told as dropped",
+            grouped(jobs.len() as u64),
+            grouped(without)
+        ),
+        _ => format!(
+            "of {} ticks {twice} have several jobs, {without} have none, {strange} never were",
+            due.len()
+        ),
+    };
+    let pass = twice == 0 && without == *dropped && strange == 0 && !jobs.is_empty();
+    Verdict { id: "I9", name: "one tick", pass, detail }
 }
 
 fn never_silent(evidence: &Evidence<'_>) -> Verdict {

@@ -1,7 +1,7 @@
 //! What the demo prints.
 
 /// The promises in force.
-pub(crate) const INVARIANTS: [&str; 9] = ["I1", "I2", "I3", "I4", "I5", "I6", "I8", "I10", "I11"];
+pub(crate) const INVARIANTS: [&str; 10] = ["I1", "I2", "I3", "I4", "I5", "I6", "I8", "I9", "I10", "I11"];
 
 /// The figures of a row of the table.
 pub(crate) fn figures(printed: &[String], name: &str) -> Vec<u64> {

@@ -17,6 +17,7 @@ struct Scene {
     counts: BTreeMap<String, QueueCounts>,
     ledgers: Ledgers,
     poison: Poison,
+    ticks: Ticks,
     reused: Option<Problem>,
 }
 
@@ -111,6 +112,11 @@ impl Scene {
             )]),
             ledgers: Ledgers { naive: charges(2), keyed: charges(1) },
             poison: Poison { history: poisoned, event: Some(dead), counted: true },
+            ticks: Ticks {
+                due: (1..=3).map(at).collect(),
+                jobs: (1..=3).map(|second| (at(second), 1)).collect(),
+                dropped: 0,
+            },
             reused: Some(reused),
         }
     }
@@ -133,6 +139,7 @@ impl Scene {
             counts: &self.counts,
             ledgers: &self.ledgers,
             poison: &self.poison,
+            ticks: &self.ticks,
             reused: self.reused.as_ref(),
         })
     }
@@ -155,7 +162,7 @@ fn a_good_run_passes_and_is_explained() {
     let failed: Vec<&Verdict> = seen.invariants.iter().filter(|verdict| !verdict.pass).collect();
     assert!(failed.is_empty(), "{failed:?}");
     let ids: Vec<&str> = seen.invariants.iter().map(|verdict| verdict.id).collect();
-    assert_eq!(ids, ["I1", "I2", "I3", "I4", "I5", "I6", "I8", "I10", "I11"]);
+    assert_eq!(ids, ["I1", "I2", "I3", "I4", "I5", "I6", "I8", "I9", "I10", "I11"]);
     assert_eq!((seen.naive.customers_charged_twice, seen.naive.deliveries), (1, 5));
     assert_eq!(seen.onefold.unwrap().customers_charged_twice, 0);
     let [why] = &seen.why[..] else { panic!("{:?}", seen.why) };
@@ -198,6 +205,28 @@ fn each_broken_promise_is_told_by_its_number() {
         ["I8"],
         "nothing was shown"
     );
+    assert_eq!(
+        broken(|scene| {
+            let _ = scene.ticks.jobs.insert(at(2), 2);
+        }),
+        ["I9"],
+        "two jobs"
+    );
+    assert_eq!(
+        broken(|scene| {
+            let _ = scene.ticks.jobs.remove(&at(2));
+        }),
+        ["I9"],
+        "no job, and nobody said so"
+    );
+    assert_eq!(
+        broken(|scene| {
+            let _ = scene.ticks.jobs.insert(at(9), 1);
+        }),
+        ["I9"],
+        "no such tick"
+    );
+    assert_eq!(broken(|scene| scene.ticks.jobs.clear()), ["I9"], "nothing was shown");
     assert_eq!(broken(|scene| scene.poison.event = None), ["I10"]);
     assert_eq!(broken(|scene| scene.poison.counted = false), ["I10"]);
     assert_eq!(broken(|scene| scene.poison.history.reason = None), ["I10"]);
