@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use onefold_core::{Clock, Engine, EngineError};
+use onefold_core::{Clock, Engine, EngineError, WorkerName};
+use onefold_delivery::{
+    AddressPolicy, Client, ClientParts, DelivererParts, HttpDeliverer, LaneLimits, Limits, SystemResolver,
+    TokioTimer, Trust,
+};
 use onefold_engine_postgres::inspect::Standby;
 use onefold_engine_postgres::{Options as PostgresOptions, PostgresEngine};
 use onefold_engine_sqlite::{Options, SqliteEngine};
-use onefold_runtime::{Health, Phase, Runtime, SystemClock, SystemEntropy};
+use onefold_runtime::{Deliveries, Health, Phase, Runtime, SystemClock, SystemEntropy};
 use onefold_server::accept::{AcceptLimits, Drained, raise_descriptor_limit};
 use onefold_server::{ServeError, StoreNotes};
 use serde::Serialize;
@@ -73,7 +77,9 @@ async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
     })?;
     let address = listener.local_addr().map_err(Failure::failed)?;
     let mut signals = Signals::catch()?;
-    let runtime = Runtime::start(engine, Arc::clone(&clock));
+    let trust = trust(&settings)?;
+    let runtime = Runtime::start(Arc::clone(&engine), Arc::clone(&clock));
+    let deliveries = deliver(&settings, trust, address, engine, Arc::clone(&clock))?;
     let stop = CancellationToken::new();
     let server =
         onefold_server::serve(&runtime, clock, server_config(&settings, notes)?, listener, stop.cancelled());
@@ -93,8 +99,9 @@ async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
         ended = &mut server => return Err(broken(ended)),
     };
     stop.cancel();
+    let drained = async { tokio::join!(&mut server, deliveries.drain(settings.drain_timeout.into())).0 };
     tokio::select! {
-        drained = &mut server => drained.map(drop).map_err(|error| broken(Err(error)))?,
+        drained = drained => drained.map(drop).map_err(|error| broken(Err(error)))?,
         name = signals.next() => {
             let told = format!("ended by a second signal, {name}, before all requests were answered");
             return Err(Failure::failed(told));
@@ -107,6 +114,43 @@ async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
         }
     }
     outcome
+}
+
+/// Whose certificates deliveries believe.
+fn trust(settings: &ServeSettings) -> Result<Trust, Failure> {
+    match &settings.targets.ca_file {
+        None => Ok(Trust::machine()),
+        Some(file) => Trust::machine().with_ca_file(file).map_err(Failure::failed),
+    }
+}
+
+/// Starts delivering jobs that have an HTTP target.
+fn deliver(
+    settings: &ServeSettings,
+    trust: Trust,
+    address: SocketAddr,
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+) -> Result<Deliveries, Failure> {
+    let policy = AddressPolicy::for_listeners(&[address]).allow(settings.targets.allow.iter().cloned());
+    let client = Client::new(ClientParts {
+        policy,
+        resolver: Arc::new(SystemResolver::new()),
+        connect_to: settings.targets.connect_to.clone(),
+        trust,
+        limits: Limits::default(),
+        clock: Arc::clone(&clock),
+        timer: Arc::new(TokioTimer),
+    });
+    let deliverer = HttpDeliverer::new(DelivererParts {
+        client,
+        lanes: LaneLimits::default(),
+        clock: Arc::clone(&clock),
+        entropy: Arc::new(SystemEntropy),
+    });
+    let name = format!("deliverer {}", std::process::id());
+    let worker = WorkerName::new(&name).map_err(Failure::failed)?;
+    Ok(Deliveries::start(engine, clock, Arc::new(deliverer), worker))
 }
 
 async fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, Failure> {
@@ -239,6 +283,7 @@ fn server_config(
         token,
         payload_bytes_max: settings.payload_limit,
         backup_dir,
+        delivers: true,
         store,
         accept: AcceptLimits { drain_timeout: settings.drain_timeout.into(), ..AcceptLimits::default() },
         ..onefold_server::Config::default()

@@ -115,7 +115,7 @@ impl JobSpec {
         self.payload.validate()
     }
 
-    /// The fingerprint of what is asked for: kind, media type and payload.
+    /// The fingerprint of what is asked for: kind, media type, payload, method and URL.
     ///
     /// # Errors
     /// [`CanonicalError`] of a JSON payload.
@@ -130,8 +130,8 @@ impl JobSpec {
             kind,
             content_type,
             payload,
-            target_method: None,
-            target_url: None,
+            target_method: self.target.http().map(|target| target.method.as_str()),
+            target_url: self.target.http().map(|target| target.url.as_str()),
         })
     }
 }

@@ -7,6 +7,7 @@
 //! The contract is internal: it changes whenever that makes engines better, together with the
 //! conformance suite in `testing/conformance`.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -19,8 +20,8 @@ use crate::schedule::{ScheduleEvent, Schedules};
 use crate::state::words;
 use crate::{
     Attempt, Backoff, DeadReason, Dedup, DurationMs, Effect, EffectName, EffectOp, EffectPage, EffectResult,
-    End, Event, FencingToken, Group, Job, JobId, JobSpec, JobView, Key, Kind, Label, ListEffects, Outcome,
-    Progress, QueueName, Rate, State, Timestamp, WorkerName,
+    End, Event, FencingToken, Group, Job, JobId, JobSpec, JobView, Key, Kind, Label, Lane, ListEffects,
+    Outcome, Progress, QueueName, Rate, State, Timestamp, WorkerName,
 };
 
 /// What an engine's operations return.
@@ -45,6 +46,14 @@ pub trait Engine: Schedules + Send + Sync + 'static {
     /// Hands out jobs under a lease each, parking up to `wait` if there are none. Dropping the
     /// future while it is parked takes the poll back: it is given nothing.
     fn lease(&self, params: LeaseParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>>;
+
+    /// Hands out jobs that are delivered over HTTP, from every queue and lane in turn, as many as there are now: it never
+    /// parks. What workers ask for is never given to this call, and what this call asks for never to workers.
+    fn lease_deliveries(&self, params: DeliveryParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>>;
+
+    /// Returns a number larger than `seen` when there may be a delivery to lease that was not there when `seen` was
+    /// given: at once if that is so already. Begin with 0. A hint: look again, and look now and then without one.
+    fn deliveries_after(&self, seen: u64) -> BoxFuture<'_, u64>;
 
     /// Does what holders of leases say: ends, extensions, progress, checkpoints, log lines.
     fn settle(&self, ops: Vec<SettleOp>) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Settled>>>>;
@@ -391,6 +400,28 @@ pub struct LeaseParams {
     pub wait: DurationMs,
     /// Makes a repeat of the call safe: a hash of API token, worker and the poll's id.
     pub poll: Option<u64>,
+}
+
+/// A call for jobs to deliver.
+#[derive(Debug, Clone)]
+pub struct DeliveryParams {
+    /// At most this many.
+    pub max: u32,
+    /// At most this many of each lane that is not in `room`.
+    pub per_lane: u32,
+    /// At most this many of these lanes.
+    pub room: HashMap<Lane, u32>,
+    /// How long each lease is.
+    pub lease: DurationMs,
+    /// Who asks.
+    pub worker: WorkerName,
+}
+
+impl DeliveryParams {
+    /// At most this many of `lane`.
+    pub fn room_of(&self, lane: Lane) -> u32 {
+        self.room.get(&lane).copied().unwrap_or(self.per_lane)
+    }
 }
 
 /// A job under lease.

@@ -1,12 +1,14 @@
 //! The job: what was asked for ([`JobSpec`]), where it stands ([`Job`]), and its attempts.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::state::words;
 use crate::{
-    Backoff, DeadReason, Dedup, DurationMs, FencingToken, Fingerprint, Group, JobId, Key, Kind, Label,
-    QueueName, State, Timestamp, TraceParent, WorkerName,
+    Backoff, DeadReason, Dedup, DurationMs, FencingToken, Fingerprint, Group, HttpTarget, JobId, Key, Kind,
+    Label, QueueName, State, Target, Timestamp, TraceParent, WorkerName, limits,
 };
 
 /// What a job carries, as the bytes that were sent.
@@ -65,6 +67,12 @@ pub struct JobSpec {
     pub backoff: Option<Backoff>,
     /// Hard limit of one attempt, or the default.
     pub timeout: Option<DurationMs>,
+    /// Where it runs.
+    pub target: Target,
+    /// Told once it completed, by a job of its own.
+    pub on_success: Option<Arc<HttpTarget>>,
+    /// Told once it is dead or cancelled, by a job of its own.
+    pub on_failure: Option<Arc<HttpTarget>>,
     /// Headers handed on to the handler.
     pub headers: Vec<(String, String)>,
     /// Words to find it by.
@@ -73,6 +81,14 @@ pub struct JobSpec {
     pub retain: Option<DurationMs>,
     /// Carried for tracing.
     pub traceparent: Option<TraceParent>,
+}
+
+impl JobSpec {
+    /// The hard limit of one attempt.
+    pub fn attempt_timeout(&self) -> DurationMs {
+        let default = || self.target.http().map_or(limits::ATTEMPT_TIMEOUT, HttpTarget::attempt_timeout);
+        self.timeout.unwrap_or_else(default)
+    }
 }
 
 /// Where a job stands. Everything here changes over its life; its [`JobSpec`] does not.

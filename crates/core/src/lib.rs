@@ -24,6 +24,7 @@ mod retry;
 pub mod rules;
 pub mod schedule;
 mod state;
+mod target;
 mod timestamp;
 
 pub use allowed::*;
@@ -44,4 +45,5 @@ pub use rate::*;
 pub use retry::*;
 pub use rules::{End, LateEvidence, RetryPolicy, RetryRefusal};
 pub use state::*;
+pub use target::*;
 pub use timestamp::*;

@@ -104,6 +104,12 @@ pub const WAIT_MAX: DurationMs = seconds(60);
 pub const HEARTBEAT: DurationMs = seconds(10);
 /// Hard attempt limit: `timeout` unless given.
 pub const ATTEMPT_TIMEOUT: DurationMs = seconds(15 * 60);
+/// Deadline of one HTTP delivery unless given.
+pub const DELIVERY_TIMEOUT: DurationMs = seconds(30);
+/// What the hard limit of an attempt leaves a delivery beside its deadline: the wait for its turn, and writing it down.
+pub const DELIVERY_MARGIN: DurationMs = seconds(30);
+/// Longest deadline of one HTTP delivery.
+pub const DELIVERY_TIMEOUT_MAX: DurationMs = seconds(3600);
 /// Failures and lost leases together that end a job.
 pub const MAX_ATTEMPTS: u32 = 20;
 /// Lost leases within [`CRASH_LOOP_WINDOW`] that are still borne.

@@ -1,100 +1,14 @@
 //! What a target receives beside the body.
 
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue,
-    USER_AGENT,
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use onefold_core::{
+    FencingToken, InvalidTargetHeader, JobId, TargetHeaders, TargetUrl, Timestamp, TraceParent,
 };
-use onefold_core::{FencingToken, JobId, Timestamp, TraceParent, limits};
-use thiserror::Error;
 
-use crate::TargetUrl;
 use crate::sign::{SigningKeys, webhook_timestamp};
 
 const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("Onefold/", env!("CARGO_PKG_VERSION")));
-
-/// Names that are ours or the connection's, and beginnings of such names.
-const OURS: [&str; 15] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "upgrade",
-    "http2-settings",
-    "expect",
-    "accept-encoding",
-    "traceparent",
-];
-const OUR_PREFIXES: [&str; 2] = ["webhook-", "onefold-"];
-
-/// Headers that the caller of a job gave its target: valid, few, and none of ours.
-///
-/// They may set what is theirs to choose: `idempotency-key`, `content-type`, `user-agent`, `authorization`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TargetHeaders(HeaderMap);
-
-/// A header that a target cannot have.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum InvalidTargetHeader {
-    /// More than a job may have.
-    #[error("a target has at most {} headers", limits::HEADERS_MAX)]
-    TooMany,
-    /// No name that HTTP can carry.
-    #[error("`{0}` is no name of a header")]
-    Name(String),
-    /// Holds a line break, a NUL or another control character.
-    #[error("the value of the header `{0}` holds a control character")]
-    Value(String),
-    /// Longer than a header of a job may be.
-    #[error("the header `{0}` has more than {max} bytes", max = limits::HEADER_BYTES_MAX)]
-    TooLarge(String),
-    /// Given twice.
-    #[error("the header `{0}` is given twice")]
-    Twice(String),
-    /// Set by Onefold or by the connection.
-    #[error("the header `{0}` is set by Onefold on every delivery: leave it out")]
-    Ours(String),
-}
-
-impl TargetHeaders {
-    /// Reads them.
-    ///
-    /// # Errors
-    /// [`InvalidTargetHeader`], naming the header.
-    pub fn parse<N: AsRef<str>, V: AsRef<str>>(
-        headers: &[(N, V)],
-    ) -> Result<TargetHeaders, InvalidTargetHeader> {
-        if headers.len() > limits::HEADERS_MAX {
-            return Err(InvalidTargetHeader::TooMany);
-        }
-        let mut read = HeaderMap::with_capacity(headers.len());
-        for (given, value) in headers {
-            let (given, value) = (given.as_ref(), value.as_ref());
-            let wrong = |why: fn(String) -> InvalidTargetHeader| why(given.to_owned());
-            if given.len() + value.len() > limits::HEADER_BYTES_MAX {
-                return Err(wrong(InvalidTargetHeader::TooLarge));
-            }
-            let name = HeaderName::try_from(given).map_err(|_| wrong(InvalidTargetHeader::Name))?;
-            if OURS.contains(&name.as_str())
-                || OUR_PREFIXES.iter().any(|ours| name.as_str().starts_with(ours))
-            {
-                return Err(wrong(InvalidTargetHeader::Ours));
-            }
-            let mut value = HeaderValue::try_from(value).map_err(|_| wrong(InvalidTargetHeader::Value))?;
-            value.set_sensitive(name == AUTHORIZATION || name == COOKIE);
-            if read.insert(name, value).is_some() {
-                return Err(wrong(InvalidTargetHeader::Twice));
-            }
-        }
-        Ok(TargetHeaders(read))
-    }
-}
 
 /// What is said of the attempt in its headers.
 #[derive(Debug, Clone)]
@@ -133,7 +47,7 @@ impl DeliveryHeaders {
         keys: &SigningKeys,
         body: &[u8],
     ) -> Result<DeliveryHeaders, InvalidTargetHeader> {
-        let mut headers = HeaderMap::with_capacity(target.0.len() + 16);
+        let mut headers = HeaderMap::with_capacity(target.as_map().len() + 16);
         let id = stamp.job.to_string();
         let idempotency_key = HeaderName::from_static("idempotency-key");
         // What the caller may choose, then what the caller gave, then what is ours.
@@ -145,7 +59,7 @@ impl DeliveryHeaders {
         }
         headers.insert(USER_AGENT, USER_AGENT_VALUE);
         headers.insert(idempotency_key, plain(&id));
-        for (name, value) in &target.0 {
+        for (name, value) in target.as_map() {
             headers.insert(name.clone(), value.clone());
         }
         headers.insert(HOST, url.host_header().clone());
@@ -188,7 +102,7 @@ fn plain(text: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use onefold_core::Seq;
+    use onefold_core::{Seq, limits};
 
     use super::*;
     use crate::sign::{SigningKey, TOLERANCE, verify};

@@ -7,6 +7,7 @@
 mod address;
 mod client;
 mod connect_to;
+mod deliverer;
 mod failure;
 mod headers;
 mod lanes;
@@ -15,6 +16,8 @@ mod policy;
 mod report;
 mod resolve;
 mod sign;
+mod stored;
+#[cfg(test)]
 mod target;
 mod timer;
 mod trust;
@@ -23,9 +26,14 @@ mod wishes;
 pub use address::AddressClass;
 pub use client::{Client, ClientParts, Delivery, Limits, RESPONSE_KEPT};
 pub use connect_to::{ConnectTo, InvalidConnectTo};
+pub use deliverer::{DelivererParts, HttpDeliverer};
 pub use failure::{Failure, Lost, Part, TlsFault};
-pub use headers::{DeliveryHeaders, InvalidTargetHeader, Stamp, TargetHeaders};
-pub use lanes::{BreakerLimits, LaneLimits, LaneState, LaneView, Lanes, Pass, Started};
+pub use headers::{DeliveryHeaders, Stamp};
+pub use lanes::{BreakerLimits, LaneLimits, LaneRoom, LaneState, LaneView, Lanes, Pass, Started};
+pub use onefold_core::{
+    InvalidMethod, InvalidTarget, InvalidTargetHeader, Origin, Scheme, TargetHeaders, TargetHost,
+    TargetMethod, TargetUrl, URL_BYTES_MAX,
+};
 pub use outcome::{Cause, Ending, Health, JobVerdict, LOCAL_PAUSE, LaneNews, Verdict, judge};
 pub use policy::{AddressPolicy, Cidr, Denied, InvalidCidr, Vetted};
 pub use report::{Answer, ConnectionUsed, Ended, Report, Timing};
@@ -33,9 +41,6 @@ pub use resolve::{ResolveError, Resolved, Resolver, Resolving, SystemResolver};
 pub use sign::{
     InvalidKey, NotGenuine, SIGNING_KEYS_MAX, SigningKey, SigningKeys, TOLERANCE, TooManyKeys, VerifyingKey,
     verify, webhook_timestamp,
-};
-pub use target::{
-    InvalidMethod, InvalidTarget, Origin, Scheme, TargetHost, TargetMethod, TargetUrl, URL_BYTES_MAX,
 };
 pub use timer::{Elapse, Timer, TokioTimer};
 pub use trust::{InvalidCaFile, Trust};

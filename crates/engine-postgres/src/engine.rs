@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use onefold_core::promise::{promise, promise_or_return};
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, Effect, EffectName, EffectOp,
-    EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor, EventPage, EventsParams,
-    ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob, ListEffects,
-    ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleOp, Settled,
-    StoreStats, Ticked,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DeliveryParams, Effect,
+    EffectName, EffectOp, EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor,
+    EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams,
+    LeasedJob, ListEffects, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
+    SettleOp, Settled, StoreStats, Ticked,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -301,6 +301,26 @@ impl Engine for PostgresEngine {
                 None => Err(failure.await.unwrap_or(EngineError::Closed)),
             }
         })
+    }
+
+    fn lease_deliveries(&self, params: DeliveryParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>> {
+        let (node, give_back) = (Arc::clone(&self.node), Arc::clone(&self.node));
+        let (answer, promised) = promise_or_return(move |unclaimed: EngineResult<Vec<LeasedJob>>| {
+            let (runtime, unclaimed) = (give_back.runtime.clone(), unclaimed.unwrap_or_default());
+            runtime.spawn(async move { give_back.release(unclaimed).await });
+        });
+        self.node.runtime.spawn(async move {
+            let leased = node.lease_deliveries(&params).await;
+            if let Err(Ok(unwanted)) = answer.resolve(leased) {
+                node.release(unwanted).await;
+            }
+        });
+        Box::pin(async move { promised.await.unwrap_or(Err(EngineError::Closed)) })
+    }
+
+    fn deliveries_after(&self, seen: u64) -> BoxFuture<'_, u64> {
+        let told = self.node.local.wait_deliveries(seen);
+        Box::pin(async move { told.await.unwrap_or(seen) })
     }
 
     fn settle(&self, ops: Vec<SettleOp>) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Settled>>>> {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::rows::QueueNumber;
+use crate::rows::{LineNumber, QueueNumber};
 
 /// What a line is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,8 +18,8 @@ pub(crate) enum Part {
     Segments,
 }
 
-/// A part of the line of a queue.
-pub(crate) type PartOf = (QueueNumber, Part);
+/// A part of a line.
+pub(crate) type PartOf = (LineNumber, Part);
 
 /// A place in a line: priority, then sequence.
 pub(crate) type LinePlace = (i16, i64);
@@ -46,6 +46,8 @@ pub(crate) struct LineMoves {
     pub(crate) claimed: BTreeMap<PartOf, (LinePlace, u64)>,
     /// The first place at which it left or put somebody.
     pub(crate) put: BTreeMap<PartOf, LinePlace>,
+    /// Queues in which heads of groups may have been put anywhere in any line.
+    pub(crate) published: BTreeSet<QueueNumber>,
 }
 
 impl LineMoves {
@@ -61,28 +63,34 @@ impl Floors {
     }
 
     /// Where to begin, and how often that was lowered.
-    pub(crate) fn of(&self, queue: QueueNumber, part: Part) -> (LinePlace, u64) {
+    pub(crate) fn of(&self, line: LineNumber, part: Part) -> (LinePlace, u64) {
         let floors = self.lock();
-        floors.get(&(queue, part)).map_or((START, 0), |floor| (floor.at, floor.lowered))
+        floors.get(&(line, part)).map_or((START, 0), |floor| (floor.at, floor.lowered))
     }
 
     /// Queues this node claimed in.
     pub(crate) fn queues(&self) -> BTreeSet<QueueNumber> {
-        self.lock().keys().map(|(queue, _)| *queue).collect()
+        self.lock().keys().map(|((queue, _), _)| *queue).collect()
     }
 
     /// Takes in what a transaction did that is durable now.
     pub(crate) fn committed(&self, moves: &LineMoves) {
         let mut floors = self.lock();
-        for (queue, (at, lowered)) in &moves.claimed {
-            let floor = floors.entry(*queue).or_insert(Floor { at: START, lowered: 0 });
+        for (part, (at, lowered)) in &moves.claimed {
+            let floor = floors.entry(*part).or_insert(Floor { at: START, lowered: 0 });
             // If somebody was put below meanwhile, this claim may have passed them by.
             if floor.lowered == *lowered {
                 floor.at = floor.at.max(*at);
             }
         }
-        for (queue, at) in &moves.put {
-            let floor = floors.entry(*queue).or_insert(Floor { at: START, lowered: 0 });
+        for (((queue, _), _), floor) in floors.iter_mut() {
+            if moves.published.contains(queue) {
+                floor.lowered += 1;
+                floor.at = START;
+            }
+        }
+        for (part, at) in &moves.put {
+            let floor = floors.entry(*part).or_insert(Floor { at: START, lowered: 0 });
             if *at <= floor.at || floor.at == START {
                 floor.lowered += 1;
                 floor.at = (at.0, at.1.saturating_sub(1)).min(floor.at);
@@ -104,12 +112,12 @@ mod tests {
     use super::*;
 
     fn claim(queue: QueueNumber, at: LinePlace, lowered: u64) -> LineMoves {
-        LineMoves { claimed: [((queue, Part::Rows), (at, lowered))].into(), ..LineMoves::default() }
+        LineMoves { claimed: [(((queue, 0), Part::Rows), (at, lowered))].into(), ..LineMoves::default() }
     }
 
     fn put(queue: QueueNumber, at: LinePlace) -> LineMoves {
         let mut moves = LineMoves::default();
-        moves.put((queue, Part::Rows), at);
+        moves.put(((queue, 0), Part::Rows), at);
         moves
     }
 
@@ -118,28 +126,28 @@ mod tests {
     fn a_floor_is_lowered_by_whoever_is_put_below() {
         let floors = Floors::default();
         floors.committed(&claim(1, (0, 100), 0));
-        assert_eq!(floors.of(1, Part::Rows), ((0, 100), 0));
+        assert_eq!(floors.of((1, 0), Part::Rows), ((0, 100), 0));
         floors.committed(&put(1, (0, 101)));
-        assert_eq!(floors.of(1, Part::Rows), ((0, 100), 0), "above it");
+        assert_eq!(floors.of((1, 0), Part::Rows), ((0, 100), 0), "above it");
         floors.committed(&put(1, (0, 50)));
-        assert_eq!(floors.of(1, Part::Rows), ((0, 49), 1));
+        assert_eq!(floors.of((1, 0), Part::Rows), ((0, 49), 1));
         floors.committed(&put(1, (-1, 200)));
-        assert_eq!(floors.of(1, Part::Rows), ((-1, 199), 2));
-        assert_eq!(floors.of(2, Part::Rows), (START, 0));
+        assert_eq!(floors.of((1, 0), Part::Rows), ((-1, 199), 2));
+        assert_eq!(floors.of((2, 0), Part::Rows), (START, 0));
     }
 
     /// A claim that began before somebody was put below it does not raise the floor over them.
     #[test]
     fn a_claim_does_not_pass_by_who_came_meanwhile() {
         let floors = Floors::default();
-        let (_, lowered) = floors.of(1, Part::Rows);
+        let (_, lowered) = floors.of((1, 0), Part::Rows);
         floors.committed(&put(1, (0, 7)));
         floors.committed(&claim(1, (0, 9), lowered));
-        assert_eq!(floors.of(1, Part::Rows).0, START);
-        let (_, lowered) = floors.of(1, Part::Rows);
+        assert_eq!(floors.of((1, 0), Part::Rows).0, START);
+        let (_, lowered) = floors.of((1, 0), Part::Rows);
         floors.committed(&claim(1, (0, 9), lowered));
-        assert_eq!(floors.of(1, Part::Rows).0, (0, 9));
+        assert_eq!(floors.of((1, 0), Part::Rows).0, (0, 9));
         floors.forget();
-        assert_eq!(floors.of(1, Part::Rows).0, START);
+        assert_eq!(floors.of((1, 0), Part::Rows).0, START);
     }
 }

@@ -45,6 +45,9 @@ struct Inner {
     finished: Vec<(JobId, Resolver<()>)>,
     events: Vec<(EventCursor, Resolver<()>)>,
     ticks: Vec<Resolver<()>>,
+    /// Counts commits of this node after which there may have been a delivery to lease.
+    deliveries: u64,
+    delivery_waiters: Vec<Resolver<u64>>,
     /// When the last tick said the next one has to come.
     next_tick: Timestamp,
     /// The earliest time known since at which something becomes due.
@@ -120,6 +123,8 @@ impl Local {
             finished: Vec::new(),
             events: Vec::new(),
             ticks: Vec::new(),
+            deliveries: 0,
+            delivery_waiters: Vec::new(),
             next_tick: Timestamp::EPOCH,
             due: None,
             steps: None,
@@ -160,6 +165,12 @@ impl Local {
             let (over, waiting) = inner.finished.drain(..).partition(|(id, _)| is_over(id));
             inner.finished = waiting;
             resolve_all(over);
+        }
+        if effects.deliveries {
+            inner.deliveries += 1;
+            for waiter in std::mem::take(&mut inner.delivery_waiters) {
+                let _ = waiter.resolve(inner.deliveries);
+            }
         }
         if effects.told {
             resolve_all(std::mem::take(&mut inner.events));
@@ -287,6 +298,19 @@ impl Local {
         self.lock().wake_ticks();
     }
 
+    /// Resolves when there may be a delivery to lease that was not there when `seen` was told.
+    pub(crate) fn wait_deliveries(&self, seen: u64) -> Promise<u64> {
+        let (resolver, promise) = promise();
+        let mut inner = self.lock();
+        if inner.deliveries > seen {
+            let _ = resolver.resolve(inner.deliveries);
+        } else if !inner.closed {
+            inner.delivery_waiters.retain(|waiter| !waiter.is_abandoned());
+            inner.delivery_waiters.push(resolver);
+        }
+        promise
+    }
+
     pub(crate) fn wait_finished(&self, id: JobId) -> Promise<()> {
         let (resolver, promise) = promise();
         let mut inner = self.lock();
@@ -353,6 +377,7 @@ impl Local {
         inner.finished.clear();
         inner.events.clear();
         inner.ticks.clear();
+        inner.delivery_waiters.clear();
         !std::mem::replace(&mut inner.closed, true)
     }
 }

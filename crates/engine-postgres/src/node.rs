@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use onefold_core::{
-    BoxFuture, Clock, DurationMs, End, EngineError, EngineResult, Entropy, LeaseParams, LeasedJob, QueueName,
-    SettleAction, SettleOp,
+    BoxFuture, Clock, DeliveryParams, DurationMs, End, EngineError, EngineResult, Entropy, LeaseParams,
+    LeasedJob, QueueName, SettleAction, SettleOp,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
@@ -20,6 +20,7 @@ use crate::local::Local;
 use crate::ops;
 use crate::ops::lease::Given;
 use crate::pool::Pool;
+use crate::rows::LineNumber;
 use crate::work::Work;
 
 /// How often a transaction is tried that fails for no fault of its own.
@@ -77,6 +78,8 @@ pub(crate) struct Node {
     hinted: Notify,
     /// Somebody has reason to look around now.
     look: Notify,
+    /// The line deliveries were last leased from.
+    delivery_turn: Mutex<LineNumber>,
     serving: tokio::sync::Mutex<()>,
     polls: [tokio::sync::Mutex<()>; POLL_LOCKS],
     floors: Arc<Floors>,
@@ -139,6 +142,7 @@ impl Node {
             hints,
             hinted: Notify::new(),
             look: Notify::new(),
+            delivery_turn: Mutex::new(ops::lease::NO_LINE),
             serving,
             floors: Arc::default(),
             unrenewed: Mutex::default(),
@@ -272,9 +276,9 @@ impl Node {
     /// Gives live leases their full length again. Those of jobs in somebody's open transaction get it later, from
     /// [`Node::renew_left`].
     pub(crate) async fn renew_leases(&self) -> EngineResult<()> {
-        let mut from = Some(ops::lease::RenewedTo::Extended(i64::MIN));
+        let mut from = Some(ops::renew::RenewedTo::Extended(i64::MIN));
         while let Some(after) = from {
-            let renewed = commit!(self, |work| ops::lease::renew(work, after))?;
+            let renewed = commit!(self, |work| ops::renew::renew(work, after))?;
             self.unrenewed().extend(renewed.left);
             from = renewed.next;
         }
@@ -293,7 +297,7 @@ impl Node {
             return Ok(());
         }
         let these = &seqs;
-        let left = commit!(self, |work| ops::lease::renew_these(work, these.clone()))?;
+        let left = commit!(self, |work| ops::renew::renew_these(work, these.clone()))?;
         *self.unrenewed() = left.into_iter().collect();
         Ok(())
     }
@@ -330,6 +334,19 @@ impl Node {
     /// Leases for several calls at once.
     pub(crate) async fn lease_now(&self, calls: &[&LeaseParams]) -> EngineResult<Vec<Given>> {
         commit!(self, |work| ops::lease::lease(work, calls))
+    }
+
+    /// Leases jobs to deliver.
+    pub(crate) async fn lease_deliveries(&self, call: &DeliveryParams) -> EngineResult<Vec<LeasedJob>> {
+        self.local.open()?;
+        if self.local.is_draining() {
+            return Ok(Vec::new());
+        }
+        let turn = || self.delivery_turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *turn();
+        let (leased, last) = commit!(self, |work| ops::lease::lease_deliveries(work, call, last))?;
+        *turn() = last;
+        Ok(leased)
     }
 
     /// Gives back jobs that were leased for a call that is gone, at no cost.

@@ -52,8 +52,8 @@ impl FinishedRow {
 /// See the [module](self).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Places {
-    /// In line by itself, with its priority.
-    pub(crate) ready: Option<i16>,
+    /// In line by itself, with its lane and priority.
+    pub(crate) ready: Option<(i32, i16)>,
     /// When it becomes due, and for what.
     pub(crate) timer: Option<(i64, i16)>,
     pub(crate) lease: Option<LeaseRow>,
@@ -63,7 +63,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    pub(crate) fn of(job: &Job, blocks: bool, retain: Option<DurationMs>) -> Places {
+    pub(crate) fn of(job: &Job, blocks: bool, retain: Option<DurationMs>, lane: i32) -> Places {
         let finished = job.finished_at.filter(|_| job.state.is_finished()).map(|at| at.as_unix_ms());
         let timer = match job.state {
             State::Scheduled | State::Retrying => Some((job.run_at.as_unix_ms(), TIMER_RUN)),
@@ -88,7 +88,8 @@ impl Places {
             State::Completed | State::Dead | State::Cancelled => blocks.then_some(BLOCKS),
         };
         Places {
-            ready: (job.state == State::Available && job.group_order.is_none()).then_some(job.priority),
+            ready: (job.state == State::Available && job.group_order.is_none())
+                .then_some((lane, job.priority)),
             timer,
             lease,
             finished: finished.map(|at| FinishedRow { state: job.state.code(), at, own: retain.is_some() }),

@@ -14,6 +14,7 @@ use crate::{PostgresConfig, migrate};
 /// Statements that walk a whole table on purpose, or from its start up to a limit.
 const WALKS: &[&str] = &[
     "events/ends",
+    "groups/dirty_queues",
     "groups/take_dirty",
     "jobs/list",
     "lease/running",

@@ -283,6 +283,9 @@ fn options(job: &NewJob) -> Map<String, Value> {
         group,
         backoff,
         timeout,
+        target,
+        on_success,
+        on_failure,
         headers,
         labels,
         retain,
@@ -304,6 +307,9 @@ fn options(job: &NewJob) -> Map<String, Value> {
     put("group", json!(group));
     put("backoff", json!(backoff));
     put("timeout", json!(timeout));
+    put("target", json!(target.http()));
+    put("on_success", json!(on_success.as_deref()));
+    put("on_failure", json!(on_failure.as_deref()));
     put("labels", json!(labels));
     put("retain", json!(retain));
     put("traceparent", json!(traceparent));

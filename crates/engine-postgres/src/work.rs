@@ -14,7 +14,7 @@ use bytes::Bytes;
 use onefold_core::schedule::ScheduleEvent;
 use onefold_core::{
     Attempt, Backoff, DurationMs, Entropy, EventKind, EvidenceKind, Job, JobId, JobSpec,
-    Outcome as AttemptOutcome, QueueName, QueueSettings, RetryPolicy, Timestamp, limits,
+    Outcome as AttemptOutcome, QueueName, QueueSettings, RetryPolicy, Timestamp,
 };
 use tokio_postgres::Row;
 
@@ -27,8 +27,8 @@ use crate::floors::{Floors, LineMoves, LinePlace};
 use crate::place::Places;
 use crate::pool::{Params, Transaction};
 use crate::rows::{
-    LoadedSpec, LockedRow, QueueNumber, duration, job_id, read_attempt_row, read_locked, read_spec, seq_code,
-    time,
+    LineNumber, LoadedSpec, LockedRow, QueueNumber, duration, job_id, lane_code, read_attempt_row,
+    read_locked, read_spec, seq_code, time,
 };
 use crate::{params, sql};
 
@@ -84,15 +84,16 @@ impl Record {
     }
 
     pub(crate) fn timeout(&self) -> DurationMs {
-        self.spec.timeout.unwrap_or(limits::ATTEMPT_TIMEOUT)
+        self.spec.attempt_timeout()
     }
 
     pub(crate) fn places(&self) -> Places {
-        Places::of(&self.job, self.blocks, self.spec.retain)
+        Places::of(&self.job, self.blocks, self.spec.retain, lane_code(self.spec.target.lane()))
     }
 
     fn loaded(read: LockedRow, spec: LoadedSpec, is_extended: bool) -> Record {
-        let places = Places::of(&read.job, read.blocks, spec.spec.retain);
+        let lane = lane_code(spec.spec.target.lane());
+        let places = Places::of(&read.job, read.blocks, spec.spec.retain, lane);
         Record {
             queue: read.queue,
             backoff: spec.spec.backoff.clone().unwrap_or_default(),
@@ -145,6 +146,8 @@ fn pass_by<T>(passes_by: bool, row: &Row, read: Outcome<T>) -> Outcome<Option<T>
 pub(crate) struct Effects {
     /// Queues in which something may have become leasable.
     pub(crate) leasable: BTreeSet<QueueName>,
+    /// There may be something new to deliver.
+    pub(crate) deliveries: bool,
     /// Jobs that finished or are gone.
     pub(crate) finished: Vec<JobId>,
     /// There are new events.
@@ -208,11 +211,11 @@ pub(crate) struct Work {
     checkpoints: BTreeMap<i64, Bytes>,
     free_keys: Vec<(QueueNumber, String, i64)>,
     dropped_keys: Vec<KeyPlace>,
-    stale_ready: Vec<(QueueNumber, i16, i64)>,
+    stale_ready: Vec<(LineNumber, i16, i64)>,
     /// Jobs of this transaction that stand in segments it claimed.
     pub(crate) in_segments: HashSet<i64>,
     /// What it leaves of those.
-    segments_left: Vec<(QueueNumber, LinePlace, Vec<i64>)>,
+    segments_left: Vec<(LineNumber, LinePlace, Vec<i64>)>,
 }
 
 impl Work {

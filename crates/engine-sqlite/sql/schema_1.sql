@@ -123,14 +123,16 @@ CREATE TABLE onefold_sealing (
     progress        TEXT NOT NULL          -- JSON
 ) STRICT;
 
--- Sets of job sequences, 4,096 to a row. kind: 0 leasable now, by queue and priority; 1 running.
+-- Sets of job sequences, 4,096 to a row. kind: 0 leasable now, by queue, lane (0 for workers, else that of the origin
+-- it is delivered to) and priority; 1 running.
 CREATE TABLE onefold_sets (
     kind            INTEGER NOT NULL,
     queue           INTEGER NOT NULL,
+    lane            INTEGER NOT NULL,
     priority        INTEGER NOT NULL,
     bucket          INTEGER NOT NULL,
     members         BLOB NOT NULL,
-    PRIMARY KEY (kind, queue, priority, bucket)
+    PRIMARY KEY (kind, queue, lane, priority, bucket)
 ) STRICT, WITHOUT ROWID;
 
 -- Jobs that something happens to at a time: bucket = at >> 18 (about 4.4 minutes).

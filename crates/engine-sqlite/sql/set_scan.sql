@@ -1,1 +1,1 @@
-SELECT kind, queue, priority, bucket, members FROM onefold_sets
+SELECT kind, queue, lane, priority, bucket, members FROM onefold_sets

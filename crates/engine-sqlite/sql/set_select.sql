@@ -1,1 +1,1 @@
-SELECT members FROM onefold_sets WHERE kind = ?1 AND queue = ?2 AND priority = ?3 AND bucket = ?4
+SELECT members FROM onefold_sets WHERE kind = ?1 AND queue = ?2 AND lane = ?3 AND priority = ?4 AND bucket = ?5

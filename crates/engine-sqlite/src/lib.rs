@@ -29,11 +29,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use onefold_core::promise::{Resolver, promise, promise_or_return};
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, Effect,
-    EffectName, EffectOp, EffectPage, EffectResult, Engine, EngineError, EngineResult, Entropy, EventCursor,
-    EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams,
-    LeasedJob, ListEffects, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting,
-    SettleOp, Settled, StoreStats, Ticked,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DeliveryParams, DurationMs,
+    Effect, EffectName, EffectOp, EffectPage, EffectResult, Engine, EngineError, EngineResult, Entropy,
+    EventCursor, EventPage, EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView,
+    LeaseParams, LeasedJob, ListEffects, ListParams, QueueName, QueuePatch, QueueView, RedriveParams,
+    Redriven, Setting, SettleOp, Settled, StoreStats, Ticked,
 };
 use rusqlite::Connection;
 
@@ -285,6 +285,23 @@ impl Engine for SqliteEngine {
         });
         self.send(Command::Lease(params, resolver));
         Box::pin(async move { promise.await.unwrap_or(Err(EngineError::Closed)) })
+    }
+
+    fn lease_deliveries(&self, params: DeliveryParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>> {
+        let commands = self.commands.clone();
+        let (resolver, promise) = promise_or_return(move |unclaimed: EngineResult<Vec<LeasedJob>>| {
+            let ops = writer::release_ops(&unclaimed.unwrap_or_default());
+            if !ops.is_empty() {
+                let _ = commands.send(Command::Unclaimed(ops));
+            }
+        });
+        self.send(Command::LeaseDeliveries(params, resolver));
+        Box::pin(async move { promise.await.unwrap_or(Err(EngineError::Closed)) })
+    }
+
+    fn deliveries_after(&self, seen: u64) -> BoxFuture<'_, u64> {
+        let told = self.shared.wait_deliveries(seen);
+        Box::pin(async move { told.await.unwrap_or(seen) })
     }
 
     fn settle(&self, ops: Vec<SettleOp>) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Settled>>>> {

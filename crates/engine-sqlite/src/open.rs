@@ -310,9 +310,10 @@ fn load_sets(conn: &Connection, mem: &mut Memory) -> StoreResult<()> {
     let mut all = conn.prepare(include_str!("../sql/set_scan.sql"))?;
     let mut found = all.query([])?;
     while let Some(row) = found.next()? {
-        let name = SetName::from_columns(row.get(0)?, row.get(1)?, row.get(2)?).ok_or_else(damaged)?;
-        let members = row.get_ref(4)?.as_blob().map_err(|_| damaged())?;
-        mem.load_set(name, row.get::<_, i64>(3)? as u64, members).ok_or_else(damaged)?;
+        let name =
+            SetName::from_columns(row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?).ok_or_else(damaged)?;
+        let members = row.get_ref(5)?.as_blob().map_err(|_| damaged())?;
+        mem.load_set(name, row.get::<_, i64>(4)? as u64, members).ok_or_else(damaged)?;
     }
     Ok(())
 }

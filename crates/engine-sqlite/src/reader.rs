@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use onefold_core::{
-    EventPage, EventsParams, Evidence, Job, JobId, JobPage, JobSpec, JobSummary, JobView, ListParams,
+    EventPage, EventsParams, Evidence, Job, JobId, JobPage, JobSpec, JobSummary, JobView, Lane, ListParams,
     Payload, QueueName, Seq, Setting, State, StoreEvent, Timestamp, Waiting, limits,
 };
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
@@ -83,22 +83,23 @@ fn job_waiting(
     conn: &Connection,
     shared: &Shared,
     row: &JobRow,
+    lane: Lane,
     now: Timestamp,
 ) -> StoreResult<Option<Waiting>> {
     if row.job.state != State::Available {
         return Ok(None);
     }
     let Some(queue) = shared.queue(row.queue) else { return Ok(None) };
-    let leasable = row.job.group_order.is_none() || in_ready_set(conn, &row.job, row.queue)?;
+    let leasable = row.job.group_order.is_none() || in_ready_set(conn, &row.job, row.queue, lane)?;
     Ok(waiting(leasable, &queue, now))
 }
 
-fn in_ready_set(conn: &Connection, job: &Job, queue: i64) -> StoreResult<bool> {
+fn in_ready_set(conn: &Connection, job: &Job, queue: i64, lane: Lane) -> StoreResult<bool> {
     let seq = job.id.seq().get();
     let bucket = bucket_of(seq);
     let mut stmt = conn.prepare_cached(include_str!("../sql/set_select.sql"))?;
     let stored: Option<Vec<u8>> =
-        stmt.query_row((0, queue, job.priority, bucket as i64), |row| row.get(0)).optional()?;
+        stmt.query_row((0, queue, lane.get(), job.priority, bucket as i64), |row| row.get(0)).optional()?;
     let mut set = SeqSet::default();
     Ok(stored.is_some_and(|stored| set.load(bucket, &stored).is_some() && set.contains(seq)))
 }
@@ -133,8 +134,8 @@ pub(crate) fn get(
         }
     }
     attempts.extend(row.job.attempt.clone());
-    let waiting = job_waiting(&conn, shared, &row, now)?;
     let spec = read_spec(&conn, seq)?;
+    let waiting = job_waiting(&conn, shared, &row, spec.target.lane(), now)?;
     let evidence =
         read_evidence(&mut *conn.prepare_cached(include_str!("../sql/evidence_select.sql"))?, seq)?;
     let result = read_optional(&mut *conn.prepare_cached(include_str!("../sql/result_select.sql"))?, seq)?;
@@ -175,7 +176,7 @@ pub(crate) fn list(
             let mut spec = read_spec(&conn, seq)?;
             if params.filter.matches(&row.job, &spec) {
                 spec.payload = Payload::Absent;
-                let waiting = job_waiting(&conn, shared, &row, now)?;
+                let waiting = job_waiting(&conn, shared, &row, spec.target.lane(), now)?;
                 page.jobs.push(JobSummary { job: row.job, spec, waiting });
             }
         }

@@ -34,6 +34,8 @@ impl QueueSeen {
 pub(crate) struct Shared {
     queues: RwLock<HashMap<i64, QueueSeen>>,
     last_event: AtomicU64,
+    /// Counts commits after which there may have been a delivery to lease.
+    deliveries: Mutex<(u64, Vec<Resolver<u64>>)>,
     finished_waiting: AtomicUsize,
     finished: Mutex<HashMap<u64, Vec<Resolver<()>>>>,
     events: Mutex<Vec<(EventCursor, Resolver<()>)>>,
@@ -93,6 +95,29 @@ impl Shared {
         }
     }
 
+    /// Resolves when there may be a delivery to lease that was not there when `seen` was told.
+    pub(crate) fn wait_deliveries(&self, seen: u64) -> Promise<u64> {
+        let (resolver, promise) = promise();
+        let mut deliveries = lock(&self.deliveries);
+        if deliveries.0 > seen {
+            let _ = resolver.resolve(deliveries.0);
+        } else {
+            deliveries.1.retain(|waiter| !waiter.is_abandoned());
+            deliveries.1.push(resolver);
+        }
+        promise
+    }
+
+    pub(crate) fn tell_deliveries(&self) {
+        let mut deliveries = lock(&self.deliveries);
+        deliveries.0 += 1;
+        let (count, waiting) = (deliveries.0, std::mem::take(&mut deliveries.1));
+        drop(deliveries);
+        for waiter in waiting {
+            let _ = waiter.resolve(count);
+        }
+    }
+
     /// Resolves when there is an event after `cursor`.
     pub(crate) fn wait_event(&self, cursor: EventCursor) -> Promise<()> {
         let (resolver, promise) = promise();
@@ -126,5 +151,6 @@ impl Shared {
     pub(crate) fn close(&self) {
         lock(&self.finished).clear();
         lock(&self.events).clear();
+        lock(&self.deliveries).1.clear();
     }
 }

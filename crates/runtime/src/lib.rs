@@ -1,10 +1,12 @@
 //! The loops over an engine. An engine does nothing by itself: [`Runtime`] calls its tick when
 //! something is due (timers, lease expiry, ends of parked polls, retention) and never otherwise,
-//! and says how the store is doing.
+//! and says how the store is doing. [`Deliveries`] leases what is delivered over HTTP and hands it to a
+//! [`Deliverer`].
 //!
 //! Here also stand the machine's clocks and randomness, which everything else takes as
 //! parameters: [`SystemClock`], [`TokioClock`] and [`SystemEntropy`].
 
+mod deliveries;
 mod health;
 mod system;
 mod ticker;
@@ -16,6 +18,7 @@ use onefold_core::{Clock, Engine, EngineResult};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use deliveries::{Deliverer, Deliveries, Room};
 pub use health::{Health, Phase};
 pub use system::{SystemClock, SystemEntropy, TokioClock};
 

@@ -73,6 +73,7 @@ pub(crate) fn page(code: ErrorCode) -> &'static str {
         ErrorCode::InvalidCursor => page!("invalid-cursor"),
         ErrorCode::IdempotencyKeyOnArray => page!("idempotency-key-on-array"),
         ErrorCode::NoDeliverer => page!("no-deliverer"),
+        ErrorCode::InvalidTarget => page!("invalid-target"),
         ErrorCode::NotYet => page!("not-yet"),
         ErrorCode::HeadTooLarge => page!("head-too-large"),
         ErrorCode::Internal => page!("internal"),

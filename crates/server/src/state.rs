@@ -25,6 +25,8 @@ pub struct Config {
     pub metrics_queues_max: usize,
     /// What clients may take of the server.
     pub accept: AcceptLimits,
+    /// Whether this process delivers jobs to HTTP targets.
+    pub delivers: bool,
     /// What is known of the store beside its health, told by `/readyz`.
     pub store: watch::Receiver<StoreNotes>,
 }
@@ -46,6 +48,7 @@ impl Default for Config {
             backup_dir: None,
             metrics_queues_max: 200,
             accept: AcceptLimits::default(),
+            delivers: false,
             store: watch::channel(StoreNotes::default()).1,
         }
     }
@@ -93,6 +96,11 @@ impl AppState {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// Whether jobs with an HTTP target are taken: somebody here, or who shares the store, delivers them.
+    pub(crate) fn delivers(&self) -> bool {
+        self.0.config.delivers || self.0.engine.capabilities().multi_process
     }
 
     /// What the accept loop counts.

@@ -149,8 +149,9 @@ async fn values_that_cannot_be_are_named() {
         (&*many_labels, "invalid-field", "labels"),
         (r#"{"traceparent":"x"}"#, "invalid-field", "traceparent"),
         (r#"{"target":{"url":"http://x"}}"#, "no-deliverer", "target"),
-        (r#"{"on_success":{}}"#, "no-deliverer", "on_success"),
-        (r#"{"on_failure":{}}"#, "no-deliverer", "on_failure"),
+        (r#"{"on_success":{"url":"http://x"}}"#, "no-deliverer", "on_success"),
+        (r#"{"on_failure":{"url":"http://x"}}"#, "no-deliverer", "on_failure"),
+        (r#"{"on_failure":{}}"#, "missing-field", "on_failure.url"),
         (r#"{"flow_key":"f"}"#, "not-yet", "flow_key"),
     ] {
         let reply = server.post(JOBS, body.to_owned()).await;

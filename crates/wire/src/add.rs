@@ -57,18 +57,15 @@ pub struct NewJob<'a> {
     /// Hard limit of one attempt.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span<'a>>,
-    /// Where to deliver it; refused with `no-deliverer` where nobody does.
+    /// Where to deliver it, instead of having a worker lease it; refused with `no-deliverer` where nobody delivers.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
-    pub target: Option<&'a RawValue>,
-    /// Where to tell of success; refused with `no-deliverer` where nobody does.
+    pub target: Option<Target<'a>>,
+    /// Told once it completed, by a job of its own; refused with `no-deliverer` where nobody delivers.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
-    pub on_success: Option<&'a RawValue>,
-    /// Where to tell of failure; refused with `no-deliverer` where nobody does.
+    pub on_success: Option<Target<'a>>,
+    /// Told once it is dead or cancelled, by a job of its own; refused with `no-deliverer` where nobody delivers.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
-    pub on_failure: Option<&'a RawValue>,
+    pub on_failure: Option<Target<'a>>,
     /// Headers handed on to the handler, at most 64 of 8 KiB.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Headers<'a>>,
@@ -81,6 +78,25 @@ pub struct NewJob<'a> {
     /// W3C trace context; the request's `traceparent` header unless given.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<Text<'a>>,
+}
+
+/// Where a job is delivered, or its end is told.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Target<'a> {
+    /// `http://` or `https://`, without user and password.
+    #[serde(borrow)]
+    pub url: Text<'a>,
+    /// `GET`, `HEAD`, `POST` (default), `PUT`, `PATCH`, `DELETE` or `OPTIONS`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Text<'a>>,
+    /// Sent with every delivery, at most 64 of 8 KiB.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Headers<'a>>,
+    /// Deadline of one delivery, from looking its host up to the end of the answer; 30 s unless given.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span<'a>>,
 }
 
 /// What happens when a key is used again.

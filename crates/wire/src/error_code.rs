@@ -169,6 +169,8 @@ codes! {
     IdempotencyKeyOnArray = "idempotency-key-on-array", 422, "An array cannot have an Idempotency-Key header";
     /// A target or callback, and nobody who could deliver.
     NoDeliverer = "no-deliverer", 422, "There is nobody to deliver to HTTP targets";
+    /// The URL or the method of a target is not one that can be delivered to.
+    InvalidTarget = "invalid-target", 422, "A target that cannot be delivered to";
     /// Known, but not built yet.
     NotYet = "not-yet", 422, "This is not built yet";
     /// A request line and headers over the limit.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Backoff, Dedup, Effect, Headers, Problem, Span, Text, present};
+use crate::{Backoff, Dedup, Effect, Headers, Problem, Span, Target, Text, present};
 
 /// Everything about a job. In a list, and where nothing else is said, without `payload`, `result`,
 /// `checkpoint`, `attempts`, `history` and `effects`.
@@ -84,6 +84,15 @@ pub struct Job<'a> {
     /// How long it is kept once finished, unless its queue says so.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub retain: Option<Span<'a>>,
+    /// Where it is delivered, unless workers lease it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target<'a>>,
+    /// Told once it completed.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub on_success: Option<Target<'a>>,
+    /// Told once it is dead or cancelled.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<Target<'a>>,
     /// Headers handed on to the handler.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Headers<'a>>,

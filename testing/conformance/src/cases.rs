@@ -88,6 +88,21 @@ macro_rules! conformance_tests {
                 a_key_is_freed_by_hand_with_evidence,
                 i10_repeated_evidence_keeps_the_first_and_last_twenty,
             }
+            $crate::part_tests! { $harness; delivery:
+                each_side_gets_only_its_own,
+                i1_a_target_is_handed_out_unchanged,
+                a_lane_gives_no_more_than_its_room,
+                lanes_take_turns,
+                a_line_is_in_order_of_priority,
+                pause_and_concurrency_hold_for_both_sides,
+                i8_a_group_goes_over_both_sides,
+                a_replaced_job_stands_in_another_line,
+                i3_a_key_stands_for_one_target,
+                the_hard_limit_is_the_deadline_and_a_margin,
+                whoever_delivers_hears_of_it,
+                a_draining_store_hands_out_no_deliveries,
+                i10_no_delivery_starts_after_retry_until,
+            }
             $crate::part_tests! { $harness; edit:
                 a_waiting_job_can_be_changed,
                 an_edit_moves_the_time_both_ways,

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod cancel;
 pub mod clock;
 pub mod dedup;
+pub mod delivery;
 pub mod edit;
 pub mod effects;
 pub mod events;

@@ -250,7 +250,7 @@ fn bad_requests_are_told_what_is_wrong_and_change_nothing() {
             (413, "request-too-large"),
         ),
         (jobs, vec![JSON], text(format!("[{}]", vec!["{}"; 10_001].join(","))), (413, "too-many-items")),
-        (jobs, vec![JSON], b"{\"target\":{\"url\":\"http://localhost\"}}".to_vec(), (422, "no-deliverer")),
+        (jobs, vec![JSON], b"{\"target\":{\"url\":\"ftp://localhost\"}}".to_vec(), (422, "invalid-target")),
         (jobs, vec![("Content-Type", "text/plain")], b"{}".to_vec(), (415, "unsupported-media-type")),
         (jobs, vec![JSON, ("Content-Encoding", "gzip")], b"{}".to_vec(), (415, "unsupported-media-type")),
         (

@@ -1,6 +1,6 @@
 //! Jobs as they are sent: what the flags say, and each one's payload.
 
-use onefold_wire::{Headers, NewJob, RawValue, Span, Text};
+use onefold_wire::{Headers, NewJob, RawValue, Span, Target, Text};
 use serde_json::Value;
 
 /// What every job of a command has in common.
@@ -15,6 +15,12 @@ pub(super) struct Template {
     pub(super) group: Option<String>,
     pub(super) labels: Vec<String>,
     pub(super) headers: Vec<(String, String)>,
+    pub(super) target: Option<String>,
+    pub(super) target_method: Option<String>,
+    pub(super) target_headers: Vec<(String, String)>,
+    pub(super) target_timeout: Option<String>,
+    pub(super) on_success: Option<String>,
+    pub(super) on_failure: Option<String>,
     pub(super) max_attempts: Option<u32>,
     pub(super) timeout: Option<String>,
 }
@@ -49,16 +55,29 @@ impl Template {
             priority: self.priority,
             group: text(&self.group),
             labels: some(self.labels.iter().map(|label| Text::from(label.as_str())).collect()),
-            headers: some(
-                self.headers.iter().map(|(n, v)| (Text::from(n.as_str()), Text::from(v.as_str()))).collect(),
-            )
-            .map(Headers),
+            headers: headers(&self.headers),
+            target: self.target.as_deref().map(|url| Target {
+                url: Text::from(url),
+                method: text(&self.target_method),
+                headers: headers(&self.target_headers),
+                timeout: self.target_timeout.clone().map(Span::from),
+            }),
+            on_success: callback(self.on_success.as_ref()),
+            on_failure: callback(self.on_failure.as_ref()),
             max_attempts: self.max_attempts,
             timeout: self.timeout.clone().map(Span::from),
             ..NewJob::default()
         };
         serde_json::to_string(&job).map_err(BadPayload::NotJson)
     }
+}
+
+fn headers(pairs: &[(String, String)]) -> Option<Headers<'_>> {
+    some(pairs.iter().map(|(n, v)| (Text::from(n.as_str()), Text::from(v.as_str()))).collect()).map(Headers)
+}
+
+fn callback(url: Option<&String>) -> Option<Target<'_>> {
+    url.map(|url| Target { url: Text::from(url.as_str()), ..Target::default() })
 }
 
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {

@@ -60,6 +60,24 @@ pub(crate) struct AddArgs {
     /// A header handed on to whoever runs it; several times for several
     #[arg(long, value_name = "NAME:VALUE", value_parser = header)]
     header: Vec<(String, String)>,
+    /// Deliver it to this URL, instead of having a worker run it
+    #[arg(long, value_name = "URL")]
+    target: Option<String>,
+    /// How the target is asked [default: POST]
+    #[arg(long, value_name = "METHOD", requires = "target")]
+    target_method: Option<String>,
+    /// A header sent to the target; several times for several
+    #[arg(long, value_name = "NAME:VALUE", value_parser = header, requires = "target")]
+    target_header: Vec<(String, String)>,
+    /// Deadline of one delivery [default: 30s]
+    #[arg(long, value_name = "DURATION", requires = "target")]
+    target_timeout: Option<DurationMs>,
+    /// Tell this URL once it completed, with a job of its own
+    #[arg(long, value_name = "URL")]
+    on_success: Option<String>,
+    /// Tell this URL once it is dead or cancelled, with a job of its own
+    #[arg(long, value_name = "URL")]
+    on_failure: Option<String>,
     /// Failures and lost leases that end it
     #[arg(long, value_name = "COUNT")]
     max_attempts: Option<u32>,
@@ -83,6 +101,12 @@ impl AddArgs {
             group: self.group.clone(),
             labels: self.label.clone(),
             headers: self.header.clone(),
+            target: self.target.clone(),
+            target_method: self.target_method.clone(),
+            target_headers: self.target_header.clone(),
+            target_timeout: self.target_timeout.map(|timeout| timeout.to_string()),
+            on_success: self.on_success.clone(),
+            on_failure: self.on_failure.clone(),
             max_attempts: self.max_attempts,
             timeout: self.timeout.map(|timeout| timeout.to_string()),
         }

@@ -14,7 +14,9 @@ use onefold_core::DurationMs;
 use thiserror::Error;
 
 use file::ConfigFile;
+use onefold_delivery::{Cidr, ConnectTo};
 pub(crate) use postgres::{NodeArgs, PostgresArgs, PostgresSettings, PostgresUrl};
+use values::Several;
 pub(crate) use values::{Bytes, Listen, LogFormat, ServerUrl, Token, TokenFlag};
 
 /// A setting as it is named in each place.
@@ -46,6 +48,9 @@ settings! {
     POSTGRES_LISTEN = "postgres_listen", "ONEFOLD_POSTGRES_LISTEN";
     POSTGRES_WAIT = "postgres_wait", "ONEFOLD_POSTGRES_WAIT";
     DRAIN_TIMEOUT = "drain_timeout", "ONEFOLD_DRAIN_TIMEOUT";
+    ALLOW_TARGET = "allow_target", "ONEFOLD_ALLOW_TARGET";
+    CONNECT_TO = "connect_to", "ONEFOLD_CONNECT_TO";
+    CA_FILE = "ca_file", "ONEFOLD_CA_FILE";
     PAYLOAD_LIMIT = "payload_limit", "ONEFOLD_PAYLOAD_LIMIT";
     KEY_INDEX_MEMORY = "key_index_memory", "ONEFOLD_KEY_INDEX_MEMORY";
     LOG = "log", "ONEFOLD_LOG";
@@ -120,10 +125,23 @@ pub(crate) struct ServeArgs {
     /// [env: ONEFOLD_TOKEN] [file: token]
     #[arg(long, value_name = "TOKEN")]
     pub(crate) token: Option<TokenFlag>,
-    /// How long requests in progress may take to end once the server is told to stop
+    /// How long requests in progress and deliveries may take to end once the server is told to stop
     /// [env: ONEFOLD_DRAIN_TIMEOUT] [file: drain_timeout] [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) drain_timeout: Option<DurationMs>,
+    /// Also deliver to addresses of this range, like 10.0.0.0/8, or to this one; several times for several. Public
+    /// addresses are allowed, and this machine's own to a server that only listens there
+    /// [env: ONEFOLD_ALLOW_TARGET, several with commas] [file: allow_target]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow_target: Vec<Cidr>,
+    /// Deliver to ADDR:PORT2 what goes to HOST:PORT1; URL, certificate and signature stay those of HOST. Empty HOST or
+    /// PORT1 mean any; several times for several [env: ONEFOLD_CONNECT_TO, several with commas] [file: connect_to]
+    #[arg(long, value_name = "HOST:PORT1:ADDR:PORT2")]
+    pub(crate) connect_to: Vec<ConnectTo>,
+    /// Also believe the authorities in this file (PEM) when delivering to https targets
+    /// [env: ONEFOLD_CA_FILE] [file: ca_file]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Largest payload of a job, up to 50MiB
     /// [env: ONEFOLD_PAYLOAD_LIMIT] [file: payload_limit] [default: 1MiB]
     #[arg(long, value_name = "BYTES")]
@@ -156,11 +174,20 @@ pub(crate) struct ServeSettings {
     pub(crate) store: Store,
     pub(crate) token: Option<Token>,
     pub(crate) drain_timeout: DurationMs,
+    pub(crate) targets: TargetSettings,
     pub(crate) payload_limit: usize,
     pub(crate) key_index_memory: usize,
     pub(crate) log: String,
     /// `None`: by what standard error is.
     pub(crate) log_format: Option<LogFormat>,
+}
+
+/// Where may be delivered to, and whom to believe.
+#[derive(Debug, Clone)]
+pub(crate) struct TargetSettings {
+    pub(crate) allow: Vec<Cidr>,
+    pub(crate) connect_to: Vec<ConnectTo>,
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// The settings of commands that talk to a server.
@@ -206,6 +233,11 @@ impl Config {
             drain_timeout: self
                 .pick(&DRAIN_TIMEOUT, args.drain_timeout)?
                 .unwrap_or(DurationMs::from_ms(10_000)),
+            targets: TargetSettings {
+                allow: self.pick(&ALLOW_TARGET, several(args.allow_target))?.unwrap_or_default().0,
+                connect_to: self.pick(&CONNECT_TO, several(args.connect_to))?.unwrap_or_default().0,
+                ca_file: self.pick(&CA_FILE, args.ca_file)?,
+            },
             payload_limit: self.payload_limit(args.payload_limit)?,
             key_index_memory: self
                 .pick(&KEY_INDEX_MEMORY, args.key_index_memory)?
@@ -296,6 +328,11 @@ impl Config {
             Err(error) => Err(refused(place, error.to_string())),
         }
     }
+}
+
+/// What a repeated flag says, if it was given.
+fn several<T>(given: Vec<T>) -> Option<Several<T>> {
+    (!given.is_empty()).then_some(Several(given))
 }
 
 fn default_directory() -> PathBuf {

@@ -14,8 +14,8 @@ use bytes::Bytes;
 
 use crate::promise::{Promise, Resolver, promise, promise_or_return};
 use crate::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, Effect,
-    EffectName, EffectOp, EffectPage, EffectResult, End, Engine, EngineError, EngineResult, Entropy,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DeliveryParams, DurationMs,
+    Effect, EffectName, EffectOp, EffectPage, EffectResult, End, Engine, EngineError, EngineResult, Entropy,
     EventCursor, EventPage, EventsParams, Hold, ItemResult, JobEdit, JobId, JobPage, JobSummary, JobView,
     Key, KeyView, LeaseParams, LeasedJob, ListEffects, ListParams, Payload, QueueName, QueuePatch, QueueView,
     RedriveParams, Redriven, Refusal, Setting, SettleAction, SettleOp, Settled, State, StepDetector,
@@ -40,6 +40,9 @@ struct Inner {
     parked: Vec<Parked>,
     finished_waiters: Vec<(JobId, Resolver<()>)>,
     event_waiters: Vec<(EventCursor, Resolver<()>)>,
+    /// Counts operations: after any there may be something to deliver.
+    delivery_hint: u64,
+    delivery_waiters: Vec<Resolver<u64>>,
     tick_waiters: Vec<Resolver<()>>,
     /// When the last tick said the next one has to come.
     next_tick: Timestamp,
@@ -85,6 +88,8 @@ impl ReferenceEngine {
             parked: Vec::new(),
             finished_waiters: Vec::new(),
             event_waiters: Vec::new(),
+            delivery_hint: 0,
+            delivery_waiters: Vec::new(),
             tick_waiters: Vec::new(),
             next_tick: Timestamp::EPOCH,
             steps: StepDetector::new(clock.as_ref()),
@@ -102,6 +107,7 @@ impl ReferenceEngine {
         inner.parked.clear();
         inner.finished_waiters.clear();
         inner.event_waiters.clear();
+        inner.delivery_waiters.clear();
         inner.tick_waiters.clear();
         inner.next_tick = Timestamp::EPOCH;
         inner.steps = StepDetector::new(self.shared.clock.as_ref());
@@ -130,6 +136,10 @@ impl ReferenceEngine {
 
     fn after(&self, inner: &mut Inner, now: Timestamp) {
         self.serve_parked(inner, now);
+        inner.delivery_hint += 1;
+        for waiter in inner.delivery_waiters.drain(..) {
+            let _ = waiter.resolve(inner.delivery_hint);
+        }
         for id in std::mem::take(&mut inner.model.finished) {
             let (done, waiting) = inner.finished_waiters.drain(..).partition(|(waiter, _)| *waiter == id);
             inner.finished_waiters = waiting;
@@ -276,6 +286,34 @@ impl Engine for ReferenceEngine {
             Ok(Ok(leased)) => Box::pin(ready(Ok(leased))),
             Ok(Err(parked)) => Box::pin(async move { parked.await.ok_or(EngineError::Closed) }),
         }
+    }
+
+    fn lease_deliveries(&self, params: DeliveryParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>> {
+        let now = self.shared.clock.now();
+        let mut inner = self.lock();
+        let leased = if inner.closed {
+            Err(EngineError::Closed)
+        } else if inner.draining {
+            Ok(Vec::new())
+        } else if inner.model.tokens.is_exhausted() {
+            Err(EngineError::TokensExhausted)
+        } else {
+            Ok(inner.model.lease_deliveries(&params, now))
+        };
+        if leased.as_ref().is_ok_and(|leased| !leased.is_empty()) {
+            self.after(&mut inner, now);
+        }
+        Box::pin(ready(leased))
+    }
+
+    fn deliveries_after(&self, seen: u64) -> BoxFuture<'_, u64> {
+        let mut inner = self.lock();
+        if inner.delivery_hint > seen || inner.closed {
+            return Box::pin(ready(inner.delivery_hint.max(seen)));
+        }
+        let (resolver, promise) = promise();
+        inner.delivery_waiters.push(resolver);
+        Box::pin(async move { promise.await.unwrap_or(seen) })
     }
 
     fn settle(&self, ops: Vec<SettleOp>) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Settled>>>> {

@@ -1,19 +1,19 @@
 //! The store of the reference engine: plain maps, searched from end to end, so that there is
 //! little to be wrong. Slow on purpose.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 
 use crate::rules::{self, RetryRefusal};
 use crate::schedule::{ScheduleEvent, ScheduleId, ScheduleView, Tick, TickKey};
 use crate::{
-    AddParams, Added, Attempt, Backoff, Effect, EffectName, Entropy, Event, EventCursor, EventKind, Evidence,
-    EvidenceKind, FencingToken, Fingerprint, GroupHead, Hold, Holder, ItemResult, Job, JobEdit, JobFilter,
-    JobId, JobSpec, JobStatus, JobView, Key, LeaseParams, LeasedJob, NewJob, OnDead, Outcome, QueueCounts,
-    QueueName, QueueSettings, Refusal, RepeatDecision, RetryPolicy, Seq, Setting, SettleAction, SettleOp,
-    Settled, Starts, State, StoreEvent, Timestamp, TokenSequence, Waiting, decide_repeat, limits,
-    replaced_run_at, run_at,
+    AddParams, Added, Attempt, Backoff, DeliveryParams, DurationMs, Effect, EffectName, Entropy, Event,
+    EventCursor, EventKind, Evidence, EvidenceKind, FencingToken, Fingerprint, GroupHead, Hold, Holder,
+    ItemResult, Job, JobEdit, JobFilter, JobId, JobSpec, JobStatus, JobView, Key, Lane, LeaseParams,
+    LeasedJob, NewJob, OnDead, Outcome, QueueCounts, QueueName, QueueSettings, Refusal, RepeatDecision,
+    RetryPolicy, Seq, Setting, SettleAction, SettleOp, Settled, Starts, State, StoreEvent, Timestamp,
+    TokenSequence, Waiting, WorkerName, decide_repeat, limits, replaced_run_at, run_at,
 };
 
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub(super) struct Record {
 
 impl Record {
     fn split(&mut self) -> (&mut Job, RetryPolicy<'_>) {
-        let timeout = self.spec.timeout.unwrap_or(limits::ATTEMPT_TIMEOUT);
+        let timeout = self.spec.attempt_timeout();
         (&mut self.job, RetryPolicy { backoff: &self.backoff, timeout })
     }
 
@@ -88,6 +88,8 @@ pub(super) struct Model {
     pub(super) tokens: TokenSequence,
     pub(super) effects: BTreeMap<EffectName, Effect>,
     pub(super) finished: Vec<JobId>,
+    /// The line deliveries were last leased from.
+    last_delivery_line: Option<(QueueName, Lane)>,
 }
 
 impl Model {
@@ -107,6 +109,7 @@ impl Model {
             tokens: TokenSequence::opened(0, now),
             effects: BTreeMap::new(),
             finished: Vec::new(),
+            last_delivery_line: None,
         }
     }
 
@@ -510,7 +513,8 @@ impl Model {
             if empty.contains(&place) {
                 continue;
             }
-            let Some(id) = queues.get(place).and_then(|queue| self.first_leasable(queue, now)) else {
+            let Some(id) = queues.get(place).and_then(|queue| self.first_leasable(queue, Lane::PULL, now))
+            else {
                 empty.insert(place);
                 continue;
             };
@@ -519,18 +523,52 @@ impl Model {
                 break;
             }
             bytes += size;
-            let Some(job) = self.lease_one(id, params, now) else { break };
+            let Some(job) = self.lease_one(id, &params.worker, params.lease, params.poll, now) else { break };
             leased.push(job);
         }
         leased
     }
 
-    /// The next job of a queue; those whose last moment to start has passed die on the way.
-    fn first_leasable(&mut self, queue: &QueueName, now: Timestamp) -> Option<JobId> {
+    /// Jobs to deliver: one of each line after the other, a line being a lane of a queue.
+    pub(super) fn lease_deliveries(&mut self, params: &DeliveryParams, now: Timestamp) -> Vec<LeasedJob> {
+        let in_line =
+            |record: &Record| record.job.state == State::Available && record.spec.target.lane().is_http();
+        let waiting = self.jobs.values().filter(|record| in_line(record));
+        let lines: BTreeSet<(QueueName, Lane)> =
+            waiting.map(|record| (record.job.queue.clone(), record.spec.target.lane())).collect();
+        let mut lines: VecDeque<(QueueName, Lane)> = lines.into_iter().collect();
+        let last = self.last_delivery_line.clone();
+        let had_its_turn =
+            lines.iter().filter(|line| last.as_ref().is_some_and(|last| **line <= *last)).count();
+        lines.rotate_left(had_its_turn);
+        let mut given: BTreeMap<Lane, u32> = BTreeMap::new();
+        let (mut leased, mut bytes) = (Vec::new(), 0);
+        while let Some((queue, lane)) = lines.pop_front().filter(|_| leased.len() < params.max as usize) {
+            if given.get(&lane).copied().unwrap_or(0) >= params.room_of(lane) {
+                continue;
+            }
+            self.last_delivery_line = Some((queue.clone(), lane));
+            let Some(id) = self.first_leasable(&queue, lane, now) else { continue };
+            let size = self.find(id).map_or(0, |record| record.spec.payload.len());
+            if !leased.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
+                break;
+            }
+            bytes += size;
+            let Some(job) = self.lease_one(id, &params.worker, params.lease, None, now) else { break };
+            leased.push(job);
+            *given.entry(lane).or_default() += 1;
+            lines.push_back((queue, lane));
+        }
+        leased
+    }
+
+    /// The next job of a line; those whose last moment to start has passed die on the way.
+    fn first_leasable(&mut self, queue: &QueueName, lane: Lane, now: Timestamp) -> Option<JobId> {
         loop {
             let mut candidates: Vec<&Job> = self
                 .jobs
                 .values()
+                .filter(|record| record.spec.target.lane() == lane)
                 .map(|record| &record.job)
                 .filter(|job| {
                     job.queue == *queue && job.state == State::Available && self.waiting(job, now).is_none()
@@ -550,12 +588,19 @@ impl Model {
             self.change(id, now, |record| rules::expire(&mut record.job, now).map(|()| Some(Event::Died)));
     }
 
-    fn lease_one(&mut self, id: JobId, params: &LeaseParams, now: Timestamp) -> Option<LeasedJob> {
+    fn lease_one(
+        &mut self,
+        id: JobId,
+        worker: &WorkerName,
+        lease: DurationMs,
+        poll: Option<u64>,
+        now: Timestamp,
+    ) -> Option<LeasedJob> {
         let token = self.tokens.take()?;
         let _ = self.change(id, now, |record| {
             let last = record.job.attempt.clone();
             let (job, policy) = record.split();
-            rules::lease(job, policy, token, params.worker.clone(), params.lease, params.poll, now)?;
+            rules::lease(job, policy, token, worker.clone(), lease, poll, now)?;
             record.earlier.extend(last);
             Ok::<_, crate::IllegalTransition>(Some(Event::Leased))
         });

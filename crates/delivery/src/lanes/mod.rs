@@ -82,6 +82,19 @@ pub enum LaneState {
     Parked,
 }
 
+/// What a lane could take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneRoom {
+    /// Deliveries that could start now, beside those that wait.
+    pub free: u32,
+    /// Deliveries that wait.
+    pub waiting: u32,
+    /// It starts whatever there is a slot for.
+    pub steady: bool,
+    /// When it will be open again, if it is paused or rests.
+    pub opens_at: Option<DurationMs>,
+}
+
 struct Lane<T> {
     waiting: VecDeque<T>,
     running: u32,
@@ -252,6 +265,29 @@ impl<K: Clone + Eq + Hash + Ord, T> Lanes<K, T> {
         }
     }
 
+    /// The lanes that are remembered, and what each could take.
+    pub fn rooms(&self, now: DurationMs) -> impl Iterator<Item = (&K, LaneRoom)> {
+        self.lanes.iter().map(move |(key, lane)| (key, lane.room(now)))
+    }
+
+    /// Takes out of all lanes what is waiting there and `wanted`.
+    pub fn withdraw(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut withdrawn = Vec::new();
+        for lane in self.lanes.values_mut().filter(|lane| !lane.waiting.is_empty()) {
+            let (gone, stay): (VecDeque<T>, VecDeque<T>) =
+                std::mem::take(&mut lane.waiting).into_iter().partition(&wanted);
+            lane.waiting = stay;
+            withdrawn.extend(gone);
+        }
+        self.waiting -= withdrawn.len();
+        withdrawn
+    }
+
+    /// Deliveries of one lane that run at once, at the most.
+    pub fn per_lane(&self) -> u32 {
+        self.per_lane
+    }
+
     /// What `lane` looks like.
     pub fn view(&self, lane: &K, now: DurationMs) -> Option<LaneView> {
         let lane = self.lanes.get(lane)?;
@@ -330,6 +366,22 @@ impl<T> Lane<T> {
             Phase::Open(until) if until > now => LaneState::Resting(until),
             Phase::Open(_) | Phase::Closed => LaneState::Open,
         }
+    }
+
+    fn room(&self, now: DurationMs) -> LaneRoom {
+        let (state, waiting) = (self.state(now), u32::try_from(self.waiting.len()).unwrap_or(u32::MAX));
+        let slots = match (state, self.breaker.phase()) {
+            (LaneState::Open, Phase::Closed) => self.breaker.width().saturating_sub(self.running),
+            // The one that asks whether the target works again.
+            (LaneState::Open, Phase::Open(_) | Phase::Probing) => 1,
+            (LaneState::Paused(_) | LaneState::Resting(_) | LaneState::Probing | LaneState::Parked, _) => 0,
+        };
+        let opens_at = match state {
+            LaneState::Paused(until) | LaneState::Resting(until) => Some(until),
+            LaneState::Open | LaneState::Probing | LaneState::Parked => None,
+        };
+        let steady = state == LaneState::Open && self.breaker.phase() == Phase::Closed;
+        LaneRoom { free: slots.saturating_sub(waiting), waiting, steady, opens_at }
     }
 
     fn readiness(&self, now: DurationMs) -> Readiness {

@@ -341,13 +341,24 @@ BEGIN
         RETURN onefold.repeated(number, asked, NULL, holder, holder_created, opts);
     END IF;
     spec.grp := old.grp;
+    spec.lane := 0;
     spec.version := coalesce(spec.version, old.version);
     UPDATE onefold.specs s SET kind = spec.kind, fingerprint = spec.fingerprint, window_ms = spec.window_ms,
         free_on = spec.free_on, on_duplicate = spec.on_duplicate, on_mismatch = spec.on_mismatch,
         version = spec.version, max_delay_ms = spec.max_delay_ms, backoff = spec.backoff, timeout_ms = spec.timeout_ms,
         labels = spec.labels, retain_ms = spec.retain_ms, extra = spec.extra, payload_form = spec.payload_form,
-        payload = spec.payload
+        payload = spec.payload, lane = spec.lane
     WHERE s.ns = 0 AND s.seq = holder;
+    IF old.lane <> spec.lane AND was.state = 1 THEN
+        DELETE FROM onefold.ready r
+        WHERE r.ns = 0 AND r.queue = number AND r.lane = old.lane AND r.priority = was.priority AND r.seq = holder;
+        IF was.group_order IS NULL THEN
+            INSERT INTO onefold.ready (queue, lane, priority, seq, grouped)
+            VALUES (number, spec.lane, was.priority, holder, false) ON CONFLICT DO NOTHING;
+        ELSE
+            INSERT INTO onefold.dirty (queue, grp) VALUES (number, old.grp);
+        END IF;
+    END IF;
     UPDATE onefold.jobs j SET plain = false WHERE j.ns = 0 AND j.seq = holder AND j.plain;
     UPDATE onefold.keys k SET fingerprint = spec.fingerprint, until_ms = onefold.later(holder_created, spec.window_ms),
         free_on = spec.free_on
@@ -455,6 +466,7 @@ BEGIN
         '{}', false, CASE WHEN spec.grp IS NOT NULL THEN spec.seq END, false, 0, 0);
     spec.ns := 0;
     spec.codec := 0;
+    spec.lane := 0;
     INSERT INTO onefold.specs SELECT spec.*;
     IF job_state = 0 THEN
         INSERT INTO onefold.timers (due_ms, seq, kind) VALUES (run_at_ms, spec.seq, 0);

@@ -101,8 +101,9 @@ BEGIN
     IF job.group_order IS NULL AND (was.state = 1 OR job.state = 1)
         AND (was.state, was.priority) IS DISTINCT FROM (job.state, job.priority) THEN
         DELETE FROM onefold.ready r
-        WHERE r.ns = 0 AND r.queue = job.queue AND r.priority = was.priority AND r.seq = job.seq AND was.state = 1;
-        INSERT INTO onefold.ready (queue, priority, seq, grouped) SELECT job.queue, job.priority, job.seq, false
+        WHERE r.ns = 0 AND r.queue = job.queue AND r.lane = spec.lane AND r.priority = was.priority AND r.seq = job.seq AND was.state = 1;
+        INSERT INTO onefold.ready (queue, lane, priority, seq, grouped)
+        SELECT job.queue, spec.lane, job.priority, job.seq, false
         WHERE job.state = 1 ON CONFLICT DO NOTHING;
     END IF;
     IF is_finished THEN

@@ -98,7 +98,9 @@ CREATE TABLE onefold.specs (
     timeout_ms bigint,
     labels json,
     retain_ms bigint,
-    -- Headers, content type, traceparent, where there are any.
+    -- Whom it stands in line for: 0 workers, else the lane of the origin it is delivered to.
+    lane integer NOT NULL DEFAULT 0,
+    -- Headers, content type, traceparent, target and callbacks, where there are any.
     extra json,
     payload_form smallint NOT NULL,
     payload bytea,
@@ -202,11 +204,12 @@ CREATE INDEX keys_until ON onefold.keys (until_ms);
 CREATE TABLE onefold.ready (
     ns smallint NOT NULL DEFAULT 0,
     queue integer NOT NULL,
+    lane integer NOT NULL DEFAULT 0,
     priority smallint NOT NULL,
     seq bigint NOT NULL,
     -- A hint that the claim checks under its group's lock.
     grouped boolean NOT NULL,
-    PRIMARY KEY (ns, queue, priority, seq)
+    PRIMARY KEY (ns, queue, lane, priority, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 -- The same for jobs that were added together: a few dozen a row, in order. An entry may be wrong (the job was cancelled,
@@ -214,11 +217,12 @@ CREATE TABLE onefold.ready (
 CREATE TABLE onefold.segments (
     ns smallint NOT NULL DEFAULT 0,
     queue integer NOT NULL,
+    lane integer NOT NULL DEFAULT 0,
     priority smallint NOT NULL,
     -- The first it ever had.
     first bigint NOT NULL,
     seqs bigint[] NOT NULL,
-    PRIMARY KEY (ns, queue, priority, first)
+    PRIMARY KEY (ns, queue, lane, priority, first)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 -- Jobs that were leased together, for when to look whether they still run: once they were extended, `leases` says.
@@ -285,6 +289,7 @@ CREATE TABLE onefold.groups (
     queue integer NOT NULL,
     grp text COLLATE "C" NOT NULL,
     ready_seq bigint,
+    ready_lane integer,
     ready_priority smallint,
     PRIMARY KEY (ns, queue, grp)
 ) WITH (fillfactor = 70);

@@ -1,22 +1,27 @@
 //! Handing out jobs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use onefold_core::{
-    DurationMs, Event, FencingToken, IllegalTransition, LeaseParams, LeasedJob, QueueName, Rate, Starts,
-    State, Timestamp, limits, rules,
+    DeliveryParams, DurationMs, Event, FencingToken, IllegalTransition, Lane, LeaseParams, LeasedJob,
+    QueueName, Rate, Starts, State, WorkerName, limits, rules,
 };
 
 use crate::error::{Fault, Outcome, corrupt};
 use crate::ops::line::Line;
 use crate::ops::rates;
 use crate::params;
-use crate::rows::{QueueNumber, fill, read_job, seq_code};
+use crate::rows::{LineNumber, QueueNumber, fill, lane_code, read_job, seq_code};
 use crate::sql;
 use crate::work::Work;
 
 /// Looks at a line before a call gives up: each brings jobs, or buries some, or finds some being claimed.
 const LOOKS: usize = 10_000;
+
+/// The lane of workers.
+const PULL: i32 = 0;
+/// Before the first line.
+pub(crate) const NO_LINE: LineNumber = (0, 0);
 
 /// Jobs looked for beyond what one call asks for.
 const LOOK_AHEAD: usize = 200;
@@ -139,20 +144,43 @@ async fn lease_new(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Vec<L
     }
     let names: BTreeSet<&QueueName> = calls.iter().flat_map(|call| &call.queues).collect();
     let asked: usize = calls.iter().map(|call| call.max as usize).sum();
-    let mut claim =
-        Claim { lines: BTreeMap::new(), taken: BTreeSet::new(), ahead: asked, rates: BTreeMap::new() };
-    let numbers = lines(work, names, &mut claim).await?;
-    if claim.lines.values().all(|line| line.room == 0) {
+    let texts: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
+    let rows = work.rows(sql::QUEUES_BY_NAME, params![texts]).await?;
+    let numbers = work.read_queues(&rows)?;
+    work.promote(numbers.clone()).await?;
+    let lines = numbers.iter().map(|number| (*number, PULL)).collect();
+    let mut claim = Claim::open(work, lines, asked).await?;
+    if claim.rooms.values().all(|room| *room == 0) {
         return Ok(vec![Vec::new(); calls.len()]);
     }
+    let of_name = |number: QueueNumber| Some((work.queue(number).ok()?.name.clone(), (number, PULL)));
+    let lines: BTreeMap<QueueName, LineNumber> = numbers.into_iter().filter_map(of_name).collect();
     let mut chosen: Vec<Vec<i64>> = Vec::with_capacity(calls.len());
     for call in calls {
         claim.ahead -= call.max as usize;
-        let queues: Vec<_> = call.queues.iter().map(|name| numbers.get(name).copied()).collect();
-        chosen.push(choose(work, call, &queues, &mut claim).await?);
+        let lines: Vec<_> = call.queues.iter().map(|name| lines.get(name).copied()).collect();
+        chosen.push(choose(work, call, &lines, &mut claim).await?);
     }
-    for (queue, line) in &mut claim.lines {
-        line.close(work, *queue, &claim.taken);
+    let lessees =
+        calls.iter().map(|call| Lessee { worker: &call.worker, lease: call.lease, poll: call.poll });
+    hand_out(work, claim, lessees.zip(chosen).collect()).await
+}
+
+/// Who leases, and for how long.
+struct Lessee<'c> {
+    worker: &'c WorkerName,
+    lease: DurationMs,
+    poll: Option<u64>,
+}
+
+/// Leases what was chosen to those for whom it was.
+async fn hand_out(
+    work: &mut Work,
+    mut claim: Claim,
+    chosen: Vec<(Lessee<'_>, Vec<i64>)>,
+) -> Outcome<Vec<Vec<LeasedJob>>> {
+    for (line, place) in &mut claim.lines {
+        place.close(work, *line, &claim.taken);
     }
     for (queue, (rate, mut starts)) in std::mem::take(&mut claim.rates) {
         let began = claim.taken.iter().filter(|seq| work.record(**seq).is_some_and(|job| job.queue == queue));
@@ -163,13 +191,13 @@ async fn lease_new(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Vec<L
         }
     }
     let mut tokens = take_tokens(work, claim.taken.len()).await?.into_iter();
-    for (call, chosen) in calls.iter().zip(&chosen) {
+    for (lessee, chosen) in &chosen {
         for seq in chosen {
             let token = tokens.next().ok_or_else(|| corrupt("a sequence that gave too little"))?;
             let done = work.change(*seq, |record, now, _| {
                 let last = record.job.attempt.clone();
                 let (job, policy) = record.split();
-                rules::lease(job, policy, token, call.worker.clone(), call.lease, call.poll, now)?;
+                rules::lease(job, policy, token, lessee.worker.clone(), lessee.lease, lessee.poll, now)?;
                 Work::keep_attempt(record, last);
                 Ok::<_, IllegalTransition>(Some(Event::Leased))
             })?;
@@ -190,81 +218,180 @@ async fn lease_new(work: &mut Work, calls: &[&LeaseParams]) -> Outcome<Vec<Vec<L
     if !incomplete.is_empty() {
         give_contents(work, &mut leased, incomplete).await?;
     }
-    Ok(chosen.iter().map(|chosen| chosen.iter().filter_map(|seq| leased.remove(seq)).collect()).collect())
+    let given = |chosen: &Vec<i64>| chosen.iter().filter_map(|seq| leased.remove(seq)).collect();
+    Ok(chosen.iter().map(|(_, chosen)| chosen).map(given).collect())
 }
 
 /// What the calls of one transaction share.
 struct Claim {
-    lines: BTreeMap<QueueNumber, Line>,
+    lines: BTreeMap<LineNumber, Line>,
+    /// How many more of each queue may run.
+    rooms: BTreeMap<QueueNumber, u64>,
     /// Jobs that are chosen.
     taken: BTreeSet<i64>,
     /// Jobs that the calls after the current one ask for.
     ahead: usize,
     /// What counts for the queues that have a rate.
     rates: BTreeMap<QueueNumber, (Rate, Starts)>,
+    /// It may wait for what others are claiming from: it holds nothing those might wait for.
+    waits: bool,
 }
 
-/// Opens the lines of the queues asked for; unknown ones have none.
-async fn lines(
-    work: &mut Work,
-    names: BTreeSet<&QueueName>,
-    claim: &mut Claim,
-) -> Outcome<BTreeMap<QueueName, QueueNumber>> {
-    let texts: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
-    let rows = work.rows(sql::QUEUES_BY_NAME, params![texts]).await?;
-    let mut numbers = work.read_queues(&rows)?;
-    work.promote(numbers.clone()).await?;
-    numbers.sort_unstable();
-    let mut limited = Vec::new();
-    for number in &numbers {
-        let settings = &work.queue(*number)?.settings;
-        if (settings.concurrency.is_some() || settings.rate.is_some()) && !settings.paused {
-            limited.push(*number);
+impl Claim {
+    /// Opens lines of queues that were read.
+    async fn open(work: &mut Work, lines: Vec<LineNumber>, ahead: usize) -> Outcome<Claim> {
+        let mut claim = Claim {
+            lines: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            ahead,
+            rates: BTreeMap::new(),
+            waits: true,
+        };
+        let numbers: BTreeSet<QueueNumber> = lines.iter().map(|(queue, _)| *queue).collect();
+        let mut limited = Vec::new();
+        for number in &numbers {
+            let settings = &work.queue(*number)?.settings;
+            if (settings.concurrency.is_some() || settings.rate.is_some()) && !settings.paused {
+                limited.push(*number);
+            }
+        }
+        if !limited.is_empty() {
+            // Who counts what runs counts alone.
+            work.rows(sql::LOCK_QUEUES, params![limited.clone()]).await?;
+            let rows = work.rows(sql::QUEUES_BY_NUMBER, params![limited.clone()]).await?;
+            work.read_queues(&rows)?;
+        }
+        let mut started = rates::starts(work, limited).await?;
+        for number in numbers {
+            let settings = work.queue(number)?.settings.clone();
+            let room = match settings.concurrency {
+                _ if settings.paused => 0,
+                None => u64::MAX,
+                Some(limit) => {
+                    let rows = work.rows(sql::RUNNING, params![number, i64::from(limit)]).await?;
+                    let running: i64 =
+                        rows.first().ok_or_else(|| corrupt("a count without a row"))?.try_get(0)?;
+                    u64::from(limit).saturating_sub(running.cast_unsigned())
+                }
+            };
+            let room = match settings.rate {
+                Some(rate) if room > 0 => {
+                    let starts = started.remove(&number).unwrap_or_default();
+                    let left = starts.room(rate, work.now);
+                    claim.rates.insert(number, (rate, starts));
+                    room.min(u64::from(left))
+                }
+                _ => room,
+            };
+            claim.rooms.insert(number, room);
+        }
+        for line in lines {
+            claim.lines.insert(line, Line::open(work, line));
+        }
+        Ok(claim)
+    }
+
+    /// Leaves a job that was found where it stood.
+    fn put_back(&mut self, line: LineNumber, seq: i64) {
+        if let Some(place) = self.lines.get_mut(&line) {
+            place.found.push_front(seq);
+        }
+        if let Some(room) = self.rooms.get_mut(&line.0) {
+            *room = room.saturating_add(1);
         }
     }
-    if !limited.is_empty() {
-        // Who counts what runs counts alone.
-        work.rows(sql::LOCK_QUEUES, params![limited.clone()]).await?;
-        let rows = work.rows(sql::QUEUES_BY_NUMBER, params![limited.clone()]).await?;
-        work.read_queues(&rows)?;
+}
+
+/// Lines looked at for one call for deliveries, and those taken from at the most.
+const DELIVERY_STEPS: i32 = 2_000;
+const DELIVERY_LINES: i32 = 100;
+
+/// Jobs to deliver, some of each line in turn, beginning behind `last`. Gives also the last line that had its turn.
+pub(crate) async fn lease_deliveries(
+    work: &mut Work,
+    call: &DeliveryParams,
+    last: LineNumber,
+) -> Outcome<(Vec<LeasedJob>, LineNumber)> {
+    let (here, known) = server(work).await?;
+    if here != known {
+        return Err(Fault::NewServer);
     }
-    let mut started = rates::starts(work, limited).await?;
-    for number in &numbers {
-        let number = *number;
-        let settings = work.queue(number)?.settings.clone();
-        let room = match settings.concurrency {
-            _ if settings.paused => 0,
-            None => u64::MAX,
-            Some(limit) => {
-                let rows = work.rows(sql::RUNNING, params![number, i64::from(limit)]).await?;
-                let running: i64 =
-                    rows.first().ok_or_else(|| corrupt("a count without a row"))?.try_get(0)?;
-                u64::from(limit).saturating_sub(running.cast_unsigned())
-            }
-        };
-        let room = match settings.rate {
-            Some(rate) if room > 0 => {
-                let starts = started.remove(&number).unwrap_or_default();
-                let left = starts.room(rate, work.now);
-                claim.rates.insert(number, (rate, starts));
-                room.min(u64::from(left))
-            }
-            _ => room,
-        };
-        let line = Line::open(work, number, room);
-        claim.lines.insert(number, line);
+    let dirty = work.rows(sql::DIRTY_QUEUES, params![]).await?;
+    if !dirty.is_empty() {
+        let dirty = dirty.iter().map(|row| row.try_get(0)).collect::<Result<Vec<QueueNumber>, _>>()?;
+        let rows = work.rows(sql::QUEUES_BY_NUMBER, params![dirty]).await?;
+        let numbers = work.read_queues(&rows)?;
+        work.promote(numbers).await?;
     }
-    Ok(numbers
-        .into_iter()
-        .filter_map(|number| Some((work.queue(number).ok()?.name.clone(), number)))
-        .collect())
+    let full: Vec<i32> =
+        call.room.keys().filter(|lane| call.room_of(**lane) == 0).map(|lane| lane_code(*lane)).collect();
+    let mut lines: Vec<LineNumber> = Vec::new();
+    let mut stopped = last;
+    // Behind the last, then from the start.
+    for from in [last, NO_LINE] {
+        let rows = work
+            .rows(sql::DELIVERY_LINES, params![from.0, from.1, full.clone(), DELIVERY_LINES, DELIVERY_STEPS]);
+        for row in rows.await? {
+            let line = (row.try_get(0)?, row.try_get(1)?);
+            stopped = line;
+            if row.try_get(2)? && !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        if lines.len() >= DELIVERY_LINES as usize || from == NO_LINE {
+            break;
+        }
+    }
+    lines.truncate(DELIVERY_LINES as usize);
+    if lines.is_empty() {
+        return Ok((Vec::new(), stopped));
+    }
+    let numbers: BTreeSet<QueueNumber> = lines.iter().map(|(queue, _)| *queue).collect();
+    let numbers: Vec<QueueNumber> = numbers.into_iter().collect();
+    let rows = work.rows(sql::QUEUES_BY_NUMBER, params![numbers]).await?;
+    work.read_queues(&rows)?;
+    lines.retain(|(queue, _)| work.queue(*queue).is_ok());
+    let mut claim = Claim { waits: false, ..Claim::open(work, lines.clone(), 0).await? };
+    let mut open: VecDeque<LineNumber> = lines.into();
+    let mut given: BTreeMap<i32, usize> = BTreeMap::new();
+    let (mut chosen, mut bytes, max) = (Vec::new(), 0, call.max as usize);
+    let mut turn_of = stopped;
+    'full: while let Some(line) = open.pop_front().filter(|_| chosen.len() < max) {
+        let lane =
+            u32::try_from(line.1).ok().and_then(Lane::new).ok_or_else(|| corrupt("a lane that is none"))?;
+        let had = given.entry(line.1).or_default();
+        let left = (call.room_of(lane) as usize).saturating_sub(*had);
+        let share = (max - chosen.len()).div_ceil(open.len() + 1).min(left);
+        turn_of = line;
+        let mut took = 0;
+        while took < share {
+            let Some(seq) = next_of(work, line, share - took, &mut claim).await? else { break };
+            let size = work.record(seq).map_or(0, |record| record.payload_bytes);
+            if !chosen.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
+                claim.put_back(line, seq);
+                break 'full;
+            }
+            bytes += size;
+            claim.taken.insert(seq);
+            chosen.push(seq);
+            took += 1;
+        }
+        *had += took;
+        if share > 0 && took == share {
+            open.push_back(line);
+        }
+    }
+    let lessee = Lessee { worker: &call.worker, lease: call.lease, poll: None };
+    let leased = hand_out(work, claim, vec![(lessee, chosen)]).await?;
+    Ok((leased.into_iter().flatten().collect(), turn_of))
 }
 
 /// Chooses jobs as the call wants them.
 async fn choose(
     work: &mut Work,
     params: &LeaseParams,
-    queues: &[Option<QueueNumber>],
+    queues: &[Option<LineNumber>],
     claim: &mut Claim,
 ) -> Outcome<Vec<i64>> {
     let max = params.max as usize;
@@ -294,11 +421,8 @@ async fn choose(
         let size = work.record(seq).map_or(0, |record| record.payload_bytes);
         if !chosen.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
             // It stands where it stood.
-            if let Some(line) =
-                queues.get(place).copied().flatten().and_then(|queue| claim.lines.get_mut(&queue))
-            {
-                line.found.push_front(seq);
-                line.room += 1;
+            if let Some(line) = queues.get(place).copied().flatten() {
+                claim.put_back(line, seq);
             }
             break;
         }
@@ -312,15 +436,16 @@ async fn choose(
 /// The next job of a line that may be leased; those whose last moment to start has passed die on the way.
 async fn next_of(
     work: &mut Work,
-    queue: QueueNumber,
+    number: LineNumber,
     want: usize,
     claim: &mut Claim,
 ) -> Outcome<Option<i64>> {
-    let Some(line) = claim.lines.get_mut(&queue).filter(|line| line.room > 0) else { return Ok(None) };
+    let Some(room) = claim.rooms.get_mut(&number.0).filter(|room| **room > 0) else { return Ok(None) };
+    let Some(line) = claim.lines.get_mut(&number) else { return Ok(None) };
     for _ in 0..LOOKS {
         let Some(seq) = line.found.pop_front() else {
             if line.is_over() {
-                if claim.taken.is_empty() && line.wait_for_others(work, queue).await? {
+                if claim.waits && claim.taken.is_empty() && line.wait_for_others(work, number).await? {
                     continue;
                 }
                 return Ok(None);
@@ -329,9 +454,8 @@ async fn next_of(
                 line.look_at_all();
             }
             // What this call leaves is for those after it.
-            let want =
-                (want + claim.ahead.min(LOOK_AHEAD)).min(usize::try_from(line.room).unwrap_or(usize::MAX));
-            line.look(work, queue, want).await?;
+            let want = (want + claim.ahead.min(LOOK_AHEAD)).min(usize::try_from(*room).unwrap_or(usize::MAX));
+            line.look(work, number, want).await?;
             continue;
         };
         let record = work.record(seq).ok_or_else(|| corrupt("a job that is gone"))?;
@@ -340,7 +464,7 @@ async fn next_of(
             continue;
         }
         if !rules::is_expired(&record.job, work.now) {
-            line.room -= 1;
+            *room -= 1;
             return Ok(Some(seq));
         }
         let grouped = record.job.group_order.is_some();
@@ -367,70 +491,4 @@ pub(crate) async fn take_tokens(work: &mut Work, count: usize) -> Outcome<Vec<Fe
         .into_iter()
         .map(|value| token(value).ok_or_else(|| corrupt("a fencing token out of range")))
         .collect()
-}
-
-/// Leases that were to be renewed.
-pub(crate) struct Renewed {
-    /// Where to go on, if there are more.
-    pub(crate) next: Option<RenewedTo>,
-    /// Those whose jobs are in somebody's open transaction.
-    pub(crate) left: Vec<i64>,
-}
-
-/// How far live leases were given their full length again: those that were extended first, then the others.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum RenewedTo {
-    /// Rows of `leases`, up to this job.
-    Extended(i64),
-    /// Rows of `watches`, up to this one.
-    Watched(i64, i64),
-}
-
-/// Gives live leases their full length again: `Some` place to go on from while there are more.
-pub(crate) async fn renew(work: &mut Work, after: RenewedTo) -> Outcome<Renewed> {
-    const BATCH: i64 = 1_000;
-    const WATCHES: i64 = 4;
-    let mut seqs: Vec<i64> = Vec::new();
-    let next = match after {
-        RenewedTo::Extended(seq) => {
-            let rows = work.rows(sql::ALL_LEASES, params![seq, BATCH]).await?;
-            for row in &rows {
-                seqs.push(row.try_get(0)?);
-            }
-            let last = seqs.last().filter(|_| seqs.len() as i64 == BATCH);
-            Some(last.map_or(RenewedTo::Watched(i64::MIN, i64::MIN), |last| RenewedTo::Extended(*last)))
-        }
-        RenewedTo::Watched(check, id) => {
-            let rows = work.rows(sql::ALL_WATCHES, params![check, id, WATCHES]).await?;
-            let mut last = None;
-            for row in &rows {
-                last = Some(RenewedTo::Watched(row.try_get(0)?, row.try_get(1)?));
-                seqs.extend(row.try_get::<_, Vec<i64>>(2)?);
-            }
-            last.filter(|_| rows.len() as i64 == WATCHES)
-        }
-    };
-    let left = renew_these(work, seqs).await?;
-    Ok(Renewed { next, left })
-}
-
-/// Gives these leases their full length again, as far as they are live. Gives those whose jobs are in somebody's open
-/// transaction.
-pub(crate) async fn renew_these(work: &mut Work, seqs: Vec<i64>) -> Outcome<Vec<i64>> {
-    let rows = work.rows(sql::STILL_RUNNING, params![seqs]).await?;
-    let seqs = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    let free = work.load_free(seqs.clone()).await?;
-    for seq in &free {
-        if work.record(*seq).is_none_or(|record| record.job.state != State::Running) {
-            continue;
-        }
-        let _ = work.change(*seq, |record, now: Timestamp, _| {
-            let timeout = record.timeout();
-            rules::renew_lease(&mut record.job, timeout, now);
-            Ok::<_, IllegalTransition>(None)
-        })?;
-    }
-    work.flush().await?;
-    work.look_later(&free.iter().copied().collect::<Vec<_>>()).await?;
-    Ok(seqs.into_iter().filter(|seq| !free.contains(seq)).collect())
 }

@@ -7,9 +7,9 @@ use onefold_core::State;
 use crate::error::Outcome;
 use crate::floors::{LinePlace, Part, START};
 use crate::params;
-use crate::rows::{Coded, QueueNumber};
+use crate::rows::{Coded, LineNumber};
 use crate::sql;
-use crate::work::{SEGMENT, Work};
+use crate::work::{GroupPlace, SEGMENT, Work};
 
 /// A segment that is locked.
 struct Segment {
@@ -20,7 +20,7 @@ struct Segment {
     looked: usize,
 }
 
-/// The line of a queue, as far as a call has looked into it.
+/// A line of a queue, as far as a call has looked into it.
 pub(super) struct Line {
     from: LinePlace,
     segments_from: LinePlace,
@@ -36,22 +36,20 @@ pub(super) struct Line {
     stale: BTreeSet<i64>,
     /// Jobs that may be leased, in order.
     pub(super) found: VecDeque<i64>,
-    /// How many more may run.
-    pub(super) room: u64,
 }
 
 /// Somebody in line: the place, whether it is in a segment, whether it stands for its group.
 type Entry = (LinePlace, bool, bool);
 
 impl Line {
-    /// Of a queue in which so many may be leased.
-    pub(super) fn open(work: &mut Work, queue: QueueNumber, room: u64) -> Line {
-        let (floor, lowered) = work.floors.of(queue, Part::Rows);
+    /// A line that nothing was taken of yet.
+    pub(super) fn open(work: &mut Work, line: LineNumber) -> Line {
+        let (floor, lowered) = work.floors.of(line, Part::Rows);
         // The heads of groups were just put in line, anywhere in it.
-        let from = if work.effects.lines.put.contains_key(&(queue, Part::Rows)) { START } else { floor };
-        work.effects.lines.claimed.insert((queue, Part::Rows), (from, lowered));
-        let (segments_from, lowered) = work.floors.of(queue, Part::Segments);
-        work.effects.lines.claimed.insert((queue, Part::Segments), (segments_from, lowered));
+        let from = if work.effects.lines.published.contains(&line.0) { START } else { floor };
+        work.effects.lines.claimed.insert((line, Part::Rows), (from, lowered));
+        let (segments_from, lowered) = work.floors.of(line, Part::Segments);
+        work.effects.lines.claimed.insert((line, Part::Segments), (segments_from, lowered));
         Line {
             from,
             segments_from,
@@ -62,7 +60,6 @@ impl Line {
             segments: Vec::new(),
             stale: BTreeSet::new(),
             found: VecDeque::new(),
-            room,
         }
     }
 
@@ -88,12 +85,16 @@ impl Line {
 
     /// Waits for a segment that others are claiming from, who may leave the rest of it: whether there is one. Only for
     /// whoever would go away empty-handed, and holds no segment that those others might wait for.
-    pub(super) async fn wait_for_others(&mut self, work: &mut Work, queue: QueueNumber) -> Outcome<bool> {
+    pub(super) async fn wait_for_others(
+        &mut self,
+        work: &mut Work,
+        (queue, lane): LineNumber,
+    ) -> Outcome<bool> {
         if self.waited {
             return Ok(false);
         }
         let known: Vec<i64> = self.segments.iter().map(|segment| segment.first).collect();
-        let rows = work.rows(sql::AWAIT_SEGMENT, params![queue, known]).await?;
+        let rows = work.rows(sql::AWAIT_SEGMENT, params![queue, lane, known]).await?;
         self.waited = rows.is_empty();
         for row in &rows {
             let (priority, first) = (row.try_get(0)?, row.try_get(1)?);
@@ -110,16 +111,16 @@ impl Line {
     }
 
     /// Finds up to `want` more jobs and locks them.
-    pub(super) async fn look(&mut self, work: &mut Work, queue: QueueNumber, want: usize) -> Outcome<()> {
-        let entries = self.next_entries(work, queue, want).await?;
+    pub(super) async fn look(&mut self, work: &mut Work, line: LineNumber, want: usize) -> Outcome<()> {
+        let entries = self.next_entries(work, line, want).await?;
         work.load_for_claim(entries.iter().map(|((_, seq), _, _)| *seq).collect()).await?;
         let is_available =
             |work: &Work, seq| work.record(seq).is_some_and(|r| r.job.state == State::Available);
-        let groups: BTreeMap<i64, (QueueNumber, String)> = entries
+        let groups: BTreeMap<i64, GroupPlace> = entries
             .iter()
             .filter(|((_, seq), _, grouped)| *grouped && is_available(work, *seq))
             .filter_map(|((_, seq), _, _)| {
-                Some((*seq, (queue, work.record(*seq)?.spec.group.clone()?.as_str().to_owned())))
+                Some((*seq, (line.0, work.record(*seq)?.spec.group.clone()?.as_str().to_owned())))
             })
             .collect();
         let locked = work.lock_free_groups(groups.values().cloned().collect()).await?;
@@ -128,7 +129,7 @@ impl Line {
         for ((priority, seq), in_segment, grouped) in entries {
             if in_segment {
                 match work.record(seq) {
-                    Some(record) if record.places().ready == Some(priority) => {
+                    Some(record) if record.places().ready == Some((line.1, priority)) => {
                         work.in_segments.insert(seq);
                         self.found.push_back(seq);
                     }
@@ -144,9 +145,9 @@ impl Line {
                 // In line by mistake, which the group puts right when this is written.
                 Some(group) if locked.contains(group) => work.publish_again(group.clone()),
                 None if is_available(work, seq) && !grouped => self.found.push_back(seq),
-                None if work.record(seq).is_some() && !grouped => work.drop_ready(queue, priority, seq),
+                None if work.record(seq).is_some() && !grouped => work.drop_ready(line, priority, seq),
                 // Somebody is at it, who may leave it where it stands.
-                Some(_) | None => work.effects.lines.put((queue, Part::Rows), (priority, seq)),
+                Some(_) | None => work.effects.lines.put((line, Part::Rows), (priority, seq)),
             }
         }
         if !held.is_empty() {
@@ -171,20 +172,20 @@ impl Line {
     async fn next_entries(
         &mut self,
         work: &mut Work,
-        queue: QueueNumber,
+        (queue, lane): LineNumber,
         want: usize,
     ) -> Outcome<Vec<Entry>> {
         let limit = i64::try_from(want).unwrap_or(i64::MAX);
         let mut batch = Vec::new();
         let wants_rows = !self.rows_ended;
         if wants_rows {
-            batch.push((sql::CLAIM, params![queue, self.from.0, self.from.1, limit]));
+            batch.push((sql::CLAIM, params![queue, lane, self.from.0, self.from.1, limit]));
         }
         let (wants_segments, segments) =
             (!self.segments_ended && self.pending() < want, limit / SEGMENT as i64 + 2);
         if wants_segments {
             let (priority, first) = self.segments_from;
-            batch.push((sql::CLAIM_SEGMENTS, params![queue, priority, first, segments]));
+            batch.push((sql::CLAIM_SEGMENTS, params![queue, lane, priority, first, segments]));
         }
         let mut replies = work.tx.pipeline(batch).await?.into_iter().map(|reply| reply.rows);
         let rows = if wants_rows { replies.next().unwrap_or_default() } else { Vec::new() };
@@ -241,31 +242,32 @@ impl Line {
     }
 
     /// Writes down how far it is claimed, if this is kept: whoever was found and not taken still stands there.
-    pub(super) fn close(&mut self, work: &mut Work, queue: QueueNumber, taken: &BTreeSet<i64>) {
+    pub(super) fn close(&mut self, work: &mut Work, line: LineNumber, taken: &BTreeSet<i64>) {
         for (part, from) in [(Part::Rows, self.from), (Part::Segments, self.segments_from)] {
-            if let Some((floor, _)) = work.effects.lines.claimed.get_mut(&(queue, part)) {
+            if let Some((floor, _)) = work.effects.lines.claimed.get_mut(&(line, part)) {
                 *floor = from;
             }
         }
         for seq in self.found.drain(..) {
             if let Some(record) = work.record(seq) {
                 let at = (record.job.priority, seq);
-                work.effects.lines.put((queue, Part::Rows), at);
+                work.effects.lines.put((line, Part::Rows), at);
             }
         }
         for segment in self.segments.drain(..) {
             let at = (segment.priority, segment.first);
             let count = segment.seqs.len();
             let stays = |seq: &i64| {
-                let is_other = |record: &crate::work::Record| record.places().ready != Some(segment.priority);
+                let is_other =
+                    |record: &crate::work::Record| record.places().ready != Some((line.1, segment.priority));
                 !taken.contains(seq) && !self.stale.contains(seq) && !work.record(*seq).is_some_and(is_other)
             };
             let left: Vec<i64> = segment.seqs.into_iter().filter(stays).collect();
             if !left.is_empty() {
-                work.effects.lines.put((queue, Part::Segments), at);
+                work.effects.lines.put((line, Part::Segments), at);
             }
             if left.len() < count {
-                work.leave_segment(queue, at, left);
+                work.leave_segment(line, at, left);
             }
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod look;
 pub(crate) mod manage;
 pub(crate) mod queues;
 mod rates;
+pub(crate) mod renew;
 pub(crate) mod schedules;
 pub(crate) mod settle;
 pub(crate) mod tick;

@@ -114,6 +114,7 @@ pub(crate) async fn set(work: &mut Work, name: &QueueName, patch: &QueuePatch) -
     }
     work.emit(EventKind::QueueChanged, number, None);
     work.hint(number);
+    work.effects.deliveries = true;
     work.flush().await?;
     let view = views(work, vec![number]).await?.pop();
     work.flush().await?;

@@ -15,6 +15,9 @@ use crate::pool::Params;
 /// The number of a queue, which it keeps for ever.
 pub(crate) type QueueNumber = i32;
 
+/// A line of a queue: its number, and the lane, 0 for workers.
+pub(crate) type LineNumber = (QueueNumber, i32);
+
 /// A job as it is stored, its payload apart.
 pub(crate) struct JobRow {
     pub(crate) queue: QueueNumber,

@@ -1,9 +1,11 @@
 //! What was asked for.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use onefold_core::{
-    Backoff, Dedup, DurationMs, Fingerprint, FreeOn, Group, JobSpec, Key, Kind, Label, OnDuplicate,
-    OnMismatch, Payload, TraceParent,
+    Backoff, Dedup, DurationMs, Fingerprint, FreeOn, Group, HttpTarget, JobSpec, Key, Kind, Label, Lane,
+    OnDuplicate, OnMismatch, Payload, Target, TraceParent,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,12 @@ struct Extra {
     content_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<TraceParent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<Arc<HttpTarget>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_success: Option<Arc<HttpTarget>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_failure: Option<Arc<HttpTarget>>,
 }
 
 const ABSENT: i16 = 0;
@@ -77,7 +85,6 @@ pub(super) fn read(columns: &mut Columns<'_>) -> Outcome<(JobSpec, usize)> {
         _ => return Err(corrupt("a payload in a form this program does not know")),
     };
     let payload_bytes = columns.take::<i32>()? as usize;
-    let (headers, traceparent) = (extra.headers, extra.traceparent);
     let spec = JobSpec {
         kind,
         payload,
@@ -87,10 +94,13 @@ pub(super) fn read(columns: &mut Columns<'_>) -> Outcome<(JobSpec, usize)> {
         group,
         backoff,
         timeout,
-        headers,
+        target: extra.target.map_or(Target::Pull, Target::Http),
+        on_success: extra.on_success,
+        on_failure: extra.on_failure,
+        headers: extra.headers,
         labels,
         retain,
-        traceparent,
+        traceparent: extra.traceparent,
     };
     Ok((spec, payload_bytes))
 }
@@ -129,10 +139,20 @@ pub(crate) struct LoadedSpec {
     pub(crate) has_payload: bool,
 }
 
+/// Whether it is delivered, or its end is told.
+fn goes_out(spec: &JobSpec) -> bool {
+    spec.target != Target::Pull || spec.on_success.is_some() || spec.on_failure.is_some()
+}
+
+/// The number of a lane, which fits.
+pub(crate) fn lane_code(lane: Lane) -> i32 {
+    i32::try_from(lane.get()).unwrap_or(i32::MAX)
+}
+
 /// Whether the end of an attempt needs nothing of it.
 pub(crate) fn is_plain_for_ends(spec: &JobSpec) -> bool {
     let has_times = spec.backoff.is_some() || spec.timeout.is_some() || spec.retain.is_some();
-    spec.group.is_none() && !has_times && spec.dedup.free_on == FreeOn::default()
+    spec.group.is_none() && !has_times && !goes_out(spec) && spec.dedup.free_on == FreeOn::default()
 }
 
 /// Whether a spec has nothing but a payload, a kind and a key.
@@ -140,7 +160,12 @@ pub(crate) fn is_plain(spec: &JobSpec) -> bool {
     let has_form = !matches!(spec.payload, Payload::Raw { .. });
     let has_names = spec.group.is_some() || !spec.labels.is_empty() || !spec.headers.is_empty();
     let has_times = spec.backoff.is_some() || spec.timeout.is_some() || spec.retain.is_some();
-    has_form && !has_names && !has_times && spec.traceparent.is_none() && spec.dedup == Dedup::default()
+    has_form
+        && !has_names
+        && !has_times
+        && !goes_out(spec)
+        && spec.traceparent.is_none()
+        && spec.dedup == Dedup::default()
 }
 
 /// The columns of plain specs.
@@ -188,8 +213,17 @@ pub(crate) fn spec_columns(specs: &[(i64, &JobSpec)], with_names: bool) -> Param
             Payload::Raw { content_type, .. } => Some(content_type.clone()),
             Payload::Absent | Payload::Json(_) => None,
         };
-        let extra =
-            Extra { headers: spec.headers.clone(), content_type, traceparent: spec.traceparent.clone() };
+        let extra = Extra {
+            headers: spec.headers.clone(),
+            content_type,
+            traceparent: spec.traceparent.clone(),
+            target: match &spec.target {
+                Target::Pull => None,
+                Target::Http(target) => Some(Arc::clone(target)),
+            },
+            on_success: spec.on_success.clone(),
+            on_failure: spec.on_failure.clone(),
+        };
         if extra == Extra::default() { None } else { json(&extra) }
     };
     let text = |name: Option<&str>| name.map(str::to_owned);
@@ -221,6 +255,7 @@ pub(crate) fn spec_columns(specs: &[(i64, &JobSpec)], with_names: bool) -> Param
         column(specs, extra),
         column(specs, form),
         column(specs, payload),
+        column(specs, |s| lane_code(s.target.lane())),
     ]);
     all
 }

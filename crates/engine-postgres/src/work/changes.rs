@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::{Outcome, corrupt};
 use crate::floors::LinePlace;
-use crate::rows::{Coded, QueueNumber, seq_code};
+use crate::rows::{Coded, LineNumber, QueueNumber, seq_code};
 
 fn state_count(state: State) -> usize {
     FIRST_STATE + usize::try_from(state.code()).unwrap_or(0)
@@ -88,11 +88,13 @@ impl Work {
         let moved = was.member != is.member || priority != record.job.priority;
         let in_group = record.job.group_order.is_some() && moved;
         let way_cleared = was.lease.is_some() && is.lease.is_none();
+        let is_http = record.spec.target.lane().is_http();
         self.records.insert(seq, record);
         if in_group {
             self.move_member(seq, was.member);
         }
         if is.ready.is_some() && was.ready != is.ready || way_cleared {
+            self.effects.deliveries |= is_http || self.is_limited(queue);
             self.hint(queue);
         }
         Ok(changed.map(drop))
@@ -122,6 +124,11 @@ impl Work {
         }
     }
 
+    /// Whether the end of a job of a queue lets another one run.
+    fn is_limited(&self, queue: QueueNumber) -> bool {
+        self.queues.get(&queue).is_some_and(|queue| queue.settings.concurrency.is_some())
+    }
+
     /// Tells that something in a queue may have become leasable.
     pub(crate) fn hint(&mut self, queue: QueueNumber) {
         if let Some(queue) = self.queues.get(&queue) {
@@ -130,13 +137,13 @@ impl Work {
     }
 
     /// Takes a row out of the line that stands for nobody.
-    pub(crate) fn drop_ready(&mut self, queue: QueueNumber, priority: i16, seq: i64) {
-        self.stale_ready.push((queue, priority, seq));
+    pub(crate) fn drop_ready(&mut self, line: LineNumber, priority: i16, seq: i64) {
+        self.stale_ready.push((line, priority, seq));
     }
 
     /// Leaves these in a segment, or takes it out of the line.
-    pub(crate) fn leave_segment(&mut self, queue: QueueNumber, at: LinePlace, left: Vec<i64>) {
-        self.segments_left.push((queue, at, left));
+    pub(crate) fn leave_segment(&mut self, line: LineNumber, at: LinePlace, left: Vec<i64>) {
+        self.segments_left.push((line, at, left));
     }
 
     /// Accepts a new job.
@@ -163,6 +170,7 @@ impl Work {
             self.groups.dirty.insert(group);
         }
         if state == State::Available {
+            self.effects.deliveries |= record.spec.target.lane().is_http();
             self.hint(queue);
         }
         self.records.insert(seq, record);
@@ -177,6 +185,13 @@ impl Work {
 
     /// Puts new content into a job that has not started.
     pub(crate) fn put_spec(&mut self, seq: i64, spec: JobSpec) {
+        // Whoever stands in line for a group may stand in another one now.
+        let other_line = |record: &&Record| record.spec.target.lane() != spec.target.lane();
+        let group = self.records.get(&seq).filter(other_line).and_then(Record::group);
+        self.effects.deliveries |= spec.target.lane().is_http();
+        if let Some(group) = group {
+            self.publish_again(group);
+        }
         self.touch(seq, |record| {
             record.backoff = spec.backoff.clone().unwrap_or_default();
             record.payload_bytes = spec.payload.len();

@@ -16,9 +16,9 @@ use crate::floors::Part;
 use crate::params;
 use crate::place::{FinishedRow, LeaseRow, Places};
 use crate::rows::{
-    Coded, JobToWrite, QueueNumber, attempt_row_columns, count_code, duration_code, is_as_accepted, is_plain,
-    is_plain_for_ends, job_columns, labels_json, leased_columns, more_json, new_job_columns,
-    plain_spec_columns, seq_code, spec_columns,
+    Coded, JobToWrite, LineNumber, QueueNumber, attempt_row_columns, count_code, duration_code,
+    is_as_accepted, is_plain, is_plain_for_ends, job_columns, labels_json, leased_columns, more_json,
+    new_job_columns, plain_spec_columns, seq_code, spec_columns,
 };
 use crate::sql;
 
@@ -138,9 +138,9 @@ impl Work {
     }
 
     fn write_places(&mut self, batch: &mut Batch) {
-        let mut ready: Moves<(QueueNumber, i16, i64)> = Moves::none();
+        let mut ready: Moves<(LineNumber, i16, i64)> = Moves::none();
         ready.gone.append(&mut self.stale_ready);
-        let mut segments: BTreeMap<(QueueNumber, i16), Vec<i64>> = BTreeMap::new();
+        let mut segments: BTreeMap<(LineNumber, i16), Vec<i64>> = BTreeMap::new();
         let mut timers: Moves<(i64, i64, i16)> = Moves::none();
         let mut finished: Moves<(QueueNumber, FinishedRow, i64)> = Moves::none();
         let (mut closed, mut extended, mut moved) = (Vec::new(), Vec::new(), Vec::new());
@@ -153,10 +153,15 @@ impl Work {
             let before = record.stored.as_ref().map(|stored| stored.places).unwrap_or_default();
             let after = record.places();
             match (&record.stored, after.ready) {
-                (None, Some(priority)) => segments.entry((queue, priority)).or_default().push(seq),
+                (None, Some((lane, priority))) => {
+                    segments.entry(((queue, lane), priority)).or_default().push(seq);
+                }
                 // It goes with the segment.
                 (Some(_), None) if self.in_segments.contains(&seq) => {}
-                _ => ready.note(before.ready.map(|p| (queue, p, seq)), after.ready.map(|p| (queue, p, seq))),
+                _ => {
+                    let at = |(lane, priority)| ((queue, lane), priority, seq);
+                    ready.note(before.ready.map(at), after.ready.map(at));
+                }
             }
             timers.note(
                 before.timer.map(|(at, kind)| (at, seq, kind)),
@@ -194,8 +199,8 @@ impl Work {
             }
         }
         self.write_segments(batch, segments, &mut ready);
-        for (queue, priority, seq) in &ready.new {
-            self.effects.lines.put((*queue, Part::Rows), (*priority, *seq));
+        for (line, priority, seq) in &ready.new {
+            self.effects.lines.put((*line, Part::Rows), (*priority, *seq));
         }
         if let Some(due) = Timestamp::from_unix_ms(due).filter(|_| due < i64::MAX) {
             self.effects.due = Some(self.effects.due.map_or(due, |earlier| earlier.min(due)));
@@ -229,38 +234,39 @@ impl Work {
     fn write_segments(
         &mut self,
         batch: &mut Batch,
-        new: BTreeMap<(QueueNumber, i16), Vec<i64>>,
-        ready: &mut Moves<(QueueNumber, i16, i64)>,
+        new: BTreeMap<(LineNumber, i16), Vec<i64>>,
+        ready: &mut Moves<(LineNumber, i16, i64)>,
     ) {
         let mut pieces = Pieces::default();
-        for ((queue, priority), seqs) in new {
+        for ((line, priority), seqs) in new {
             if seqs.len() < SEGMENT_MIN {
-                ready.new.extend(seqs.into_iter().map(|seq| (queue, priority, seq)));
+                ready.new.extend(seqs.into_iter().map(|seq| (line, priority, seq)));
                 continue;
             }
             let size = seqs.len().div_ceil(seqs.len().div_ceil(SEGMENT));
             for piece in seqs.chunks(size) {
                 let Some(first) = piece.first() else { continue };
-                self.effects.lines.put((queue, Part::Segments), (priority, *first));
-                pieces.push(queue, (priority, *first), piece);
+                self.effects.lines.put((line, Part::Segments), (priority, *first));
+                pieces.push(line, (priority, *first), piece);
             }
         }
         if !pieces.queues.is_empty() {
-            let Pieces { queues, priorities, lists, .. } = pieces;
-            batch.push((sql::INSERT_SEGMENTS, params![queues, priorities, lists.from, lists.to, lists.seqs]));
+            let Pieces { queues, lanes, priorities, lists, .. } = pieces;
+            let all = params![queues, lanes, priorities, lists.from, lists.to, lists.seqs];
+            batch.push((sql::INSERT_SEGMENTS, all));
         }
         let (mut left, mut gone) = (Pieces::default(), Pieces::default());
-        for (queue, at, seqs) in self.segments_left.drain(..) {
+        for (line, at, seqs) in self.segments_left.drain(..) {
             let pieces = if seqs.is_empty() { &mut gone } else { &mut left };
-            pieces.push(queue, at, &seqs);
+            pieces.push(line, at, &seqs);
         }
         if !gone.queues.is_empty() {
-            let Pieces { queues, priorities, firsts, .. } = gone;
-            batch.push((sql::DELETE_SEGMENTS, params![queues, priorities, firsts]));
+            let Pieces { queues, lanes, priorities, firsts, .. } = gone;
+            batch.push((sql::DELETE_SEGMENTS, params![queues, lanes, priorities, firsts]));
         }
         if !left.queues.is_empty() {
-            let Pieces { queues, priorities, firsts, lists } = left;
-            let all = params![queues, priorities, firsts, lists.from, lists.to, lists.seqs];
+            let Pieces { queues, lanes, priorities, firsts, lists } = left;
+            let all = params![queues, lanes, priorities, firsts, lists.from, lists.to, lists.seqs];
             batch.push((sql::UPDATE_SEGMENTS, all));
         }
     }

@@ -6,7 +6,6 @@ use onefold_core::{GroupHead, OnDead};
 
 use super::{Record, Work};
 use crate::error::Outcome;
-use crate::floors::{Part, START};
 use crate::params;
 use crate::pool::Params;
 use crate::rows::QueueNumber;
@@ -205,7 +204,8 @@ impl Work {
         }
         for (queue, _) in &groups {
             // Who stands in line for the group is for the statement to say.
-            self.effects.lines.put((*queue, Part::Rows), START);
+            self.effects.lines.published.insert(*queue);
+            self.effects.deliveries = true;
             if let Some(queue) = self.queues.get(queue) {
                 self.effects.leasable.insert(queue.name.clone());
             }

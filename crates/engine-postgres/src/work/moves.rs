@@ -6,7 +6,7 @@ use crate::floors::LinePlace;
 use crate::params;
 use crate::place::{FinishedRow, LeaseRow};
 use crate::pool::Params;
-use crate::rows::QueueNumber;
+use crate::rows::{LineNumber, QueueNumber};
 use crate::sql::{self, Sql};
 
 pub(super) type Batch = Vec<(Sql, Params)>;
@@ -36,14 +36,16 @@ impl<T: PartialEq + Copy> Moves<T> {
 #[derive(Default)]
 pub(super) struct Pieces {
     pub(super) queues: Vec<QueueNumber>,
+    pub(super) lanes: Vec<i32>,
     pub(super) priorities: Vec<i16>,
     pub(super) firsts: Vec<i64>,
     pub(super) lists: Lists,
 }
 
 impl Pieces {
-    pub(super) fn push(&mut self, queue: QueueNumber, (priority, first): LinePlace, seqs: &[i64]) {
+    pub(super) fn push(&mut self, (queue, lane): LineNumber, (priority, first): LinePlace, seqs: &[i64]) {
         self.queues.push(queue);
+        self.lanes.push(lane);
         self.priorities.push(priority);
         self.firsts.push(first);
         self.lists.push(seqs);
@@ -56,12 +58,17 @@ pub(super) fn column<T, C>(rows: &[T], value: impl Fn(&T) -> C) -> Vec<C> {
 
 pub(super) fn write_moves(
     batch: &mut Batch,
-    ready: &Moves<(QueueNumber, i16, i64)>,
+    ready: &Moves<(LineNumber, i16, i64)>,
     timers: &Moves<(i64, i64, i16)>,
     finished: &Moves<(QueueNumber, FinishedRow, i64)>,
 ) {
-    let ready_columns = |rows: &[(QueueNumber, i16, i64)]| {
-        params![column(rows, |r| r.0), column(rows, |r| r.1), column(rows, |r| r.2)]
+    let ready_columns = |rows: &[(LineNumber, i16, i64)]| {
+        params![
+            column(rows, |r| r.0.0),
+            column(rows, |r| r.0.1),
+            column(rows, |r| r.1),
+            column(rows, |r| r.2)
+        ]
     };
     if !ready.gone.is_empty() {
         batch.push((sql::DELETE_READY, ready_columns(&ready.gone)));

@@ -286,15 +286,15 @@ impl Survey<'_> {
         let mut ready: HashMap<i64, u64> = HashMap::new();
         let mut running = 0;
         while let Some(row) = found.next()? {
-            let name = SetName::from_columns(row.get(0)?, row.get(1)?, row.get(2)?);
+            let name = SetName::from_columns(row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
             let mut set = SeqSet::default();
-            let loaded = set.load(row.get::<_, i64>(3)? as u64, row.get_ref(4)?.as_blob()?);
+            let loaded = set.load(row.get::<_, i64>(4)? as u64, row.get_ref(5)?.as_blob()?);
             let (Some(name), Some(())) = (name, loaded) else {
                 self.checked.tell(Check::Sets, || "a set of jobs cannot be read".to_owned());
                 continue;
             };
             match name {
-                SetName::Ready(queue, _) => *ready.entry(queue).or_default() += set.len(),
+                SetName::Ready(line, _) => *ready.entry(line.queue).or_default() += set.len(),
                 SetName::Running => {
                     running += set.iter().filter(|seq| self.jobs.running.contains(seq)).count();
                     let others = set.iter().filter(|seq| !self.jobs.running.contains(seq));

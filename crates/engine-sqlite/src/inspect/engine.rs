@@ -9,11 +9,11 @@ use onefold_core::schedule::{
     ListSchedules, NewSchedule, PutSchedule, ScheduleId, SchedulePage, ScheduleView, Schedules,
 };
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Effect, EffectName, EffectOp,
-    EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor, EventPage, EventsParams,
-    ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob, ListEffects,
-    ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleOp, Settled,
-    StoreStats, Ticked,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, DeliveryParams, Effect, EffectName,
+    EffectOp, EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor, EventPage,
+    EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob,
+    ListEffects, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleOp,
+    Settled, StoreStats, Ticked,
 };
 
 use super::Inspector;
@@ -74,6 +74,14 @@ impl Engine for LookOnly {
 
     fn lease(&self, _: LeaseParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>> {
         refuse()
+    }
+
+    fn lease_deliveries(&self, _: DeliveryParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>> {
+        refuse()
+    }
+
+    fn deliveries_after(&self, _: u64) -> BoxFuture<'_, u64> {
+        Box::pin(std::future::pending())
     }
 
     fn settle(&self, _: Vec<SettleOp>) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Settled>>>> {

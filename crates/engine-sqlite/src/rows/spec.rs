@@ -1,9 +1,11 @@
 //! What was asked for, as it is stored.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use onefold_core::{
-    Backoff, Dedup, DurationMs, Group, JobSpec, Key, Kind, Label, OnDuplicate, OnMismatch, Payload, Seq,
-    TraceParent,
+    Backoff, Dedup, DurationMs, Group, HttpTarget, JobSpec, Key, Kind, Label, OnDuplicate, OnMismatch,
+    Payload, Seq, Target, TraceParent,
 };
 use rusqlite::{Row, Statement};
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,12 @@ struct SpecOptions {
     backoff: Option<Backoff>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<DurationMs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<Arc<HttpTarget>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_success: Option<Arc<HttpTarget>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_failure: Option<Arc<HttpTarget>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     headers: Vec<(String, String)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -42,6 +50,12 @@ fn options_of(spec: &JobSpec) -> StoreResult<Option<String>> {
         fingerprint: None,
         backoff: spec.backoff.clone(),
         timeout: spec.timeout,
+        target: match &spec.target {
+            Target::Pull => None,
+            Target::Http(target) => Some(Arc::clone(target)),
+        },
+        on_success: spec.on_success.clone(),
+        on_failure: spec.on_failure.clone(),
         headers: spec.headers.clone(),
         labels: spec.labels.clone(),
         retain: spec.retain,
@@ -132,6 +146,9 @@ pub(crate) fn read_spec(row: &Row<'_>) -> StoreResult<JobSpec> {
         group: group.map(text).transpose()?.map(Group::new).transpose().map_err(|_| bad("group"))?,
         backoff: options.backoff,
         timeout: options.timeout,
+        target: options.target.map_or(Target::Pull, Target::Http),
+        on_success: options.on_success,
+        on_failure: options.on_failure,
         headers: options.headers,
         labels: options.labels,
         retain: options.retain,

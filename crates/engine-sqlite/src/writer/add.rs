@@ -194,7 +194,7 @@ impl Store<'_> {
             let until = created_at.saturating_add(spec.dedup.window);
             self.rehold(queue, key, Hold { job: id, fingerprint, until, free_on: spec.dedup.free_on })?;
         }
-        entry.terms = super::store::Terms::of(&spec);
+        self.replace_terms(&mut entry, super::store::Terms::of(&spec))?;
         entry.retain = spec.retain;
         entry.spec = Some(spec);
         let (priority, max_attempts) = (new.priority, new.max_attempts.unwrap_or(limits::MAX_ATTEMPTS));

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use onefold_core::promise::Resolver;
 use onefold_core::schedule::{NewSchedule, PutSchedule, ScheduleId, ScheduleView};
 use onefold_core::{
-    AddParams, Added, DeletedQueue, EffectAction, EffectOp, EffectResult, EngineError, EngineResult,
-    ItemResult, JobEdit, JobId, JobView, Key, KeyView, LeaseParams, LeasedJob, QueueName, QueuePatch,
-    QueueView, RedriveParams, Redriven, Setting, SettleOp, Settled, StoreStats, Ticked,
+    AddParams, Added, DeletedQueue, DeliveryParams, EffectAction, EffectOp, EffectResult, End, EngineError,
+    EngineResult, ItemResult, JobEdit, JobId, JobView, Key, KeyView, LeaseParams, LeasedJob, QueueName,
+    QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleAction, SettleOp, Settled, StoreStats,
+    Ticked,
 };
 
 /// The place an answer goes to.
@@ -16,6 +17,7 @@ pub(crate) type Answer<T> = Resolver<EngineResult<T>>;
 pub(crate) enum Command {
     Add(AddParams, Answer<Vec<ItemResult<Added>>>),
     Lease(LeaseParams, Answer<Vec<LeasedJob>>),
+    LeaseDeliveries(DeliveryParams, Answer<Vec<LeasedJob>>),
     Settle(Vec<SettleOp>, Answer<Vec<ItemResult<Settled>>>),
     /// Jobs handed out to somebody who was gone by then.
     Unclaimed(Vec<SettleOp>),
@@ -51,6 +53,7 @@ impl Command {
             Command::Settle(ops, _) | Command::Unclaimed(ops) => ops.len().max(1),
             Command::Lease(params, _) => params.max as usize,
             Command::Effects(ops, _) => ops.len().max(1),
+            Command::LeaseDeliveries(params, _) => params.max as usize,
             _ => 1,
         }
     }
@@ -73,7 +76,7 @@ impl Command {
         }
         match self {
             Command::Add(_, answer) => no(answer, error),
-            Command::Lease(_, answer) => no(answer, error),
+            Command::Lease(_, answer) | Command::LeaseDeliveries(_, answer) => no(answer, error),
             Command::Settle(_, answer) => no(answer, error),
             Command::Cancel(_, _, answer)
             | Command::Retry(_, _, answer)
@@ -132,10 +135,12 @@ impl Command {
         }
         match (self, outcome) {
             (Command::Add(_, answer), Outcome::Add(value)) => ok(answer, value),
-            (Command::Lease(_, answer), Outcome::Lease(value)) => match answer.resolve(Ok(value)) {
-                Ok(()) => None,
-                Err(unwanted) => unwanted.ok(),
-            },
+            (Command::Lease(_, answer) | Command::LeaseDeliveries(_, answer), Outcome::Lease(value)) => {
+                match answer.resolve(Ok(value)) {
+                    Ok(()) => None,
+                    Err(unwanted) => unwanted.ok(),
+                }
+            }
             (Command::Settle(_, answer), Outcome::Settle(value)) => ok(answer, value),
             (
                 Command::Cancel(_, _, answer)
@@ -169,4 +174,13 @@ impl Command {
             (_, _) => None,
         }
     }
+}
+
+/// Gives leases back at no cost, but for those a repeat of the poll may have been given by now.
+pub(crate) fn release_ops(unwanted: &[LeasedJob]) -> Vec<SettleOp> {
+    let release = |leased: &LeasedJob| {
+        let token = leased.attempt().filter(|attempt| attempt.poll.is_none())?.token;
+        Some(SettleOp { id: leased.job.id, token, action: SettleAction::End(End::Release) })
+    };
+    unwanted.iter().filter_map(release).collect()
 }

@@ -41,12 +41,12 @@ impl Store<'_> {
         self.flush_events()?;
         let dirty = self.mem.take_dirty();
         for (name, bucket) in dirty.sets {
-            let (kind, queue, priority) = name.columns();
+            let (kind, queue, lane, priority) = name.columns();
             match self.mem.set(name).and_then(|set| set.stored(bucket)) {
                 Some(members) => {
-                    self.stmts.set_put.execute((kind, queue, priority, bucket as i64, members))?
+                    self.stmts.set_put.execute((kind, queue, lane, priority, bucket as i64, members))?
                 }
-                None => self.stmts.set_delete.execute((kind, queue, priority, bucket as i64))?,
+                None => self.stmts.set_delete.execute((kind, queue, lane, priority, bucket as i64))?,
             };
         }
         for id in dirty.queues {

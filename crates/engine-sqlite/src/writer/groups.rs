@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use onefold_core::{EventKind, Group, GroupHead, OnDead, QueueSettings, State};
+use onefold_core::{EventKind, Group, GroupHead, Lane, OnDead, QueueSettings, State};
 
-use super::memory::{QueueId, SetName};
+use super::memory::{Line, QueueId, SetName};
 use super::store::{Entry, Places, Store};
 use crate::error::{StoreError, StoreResult};
+
+/// The one job of a group that could be leased now, and where it stands.
+pub(super) type Head = (u64, Line, i16);
 
 impl Store<'_> {
     pub(super) fn group_settings(&self, queue: QueueId) -> (GroupHead, OnDead) {
@@ -15,9 +18,9 @@ impl Store<'_> {
         (head, settings.and_then(|s| s.on_dead).unwrap_or(OnDead::Continue))
     }
 
-    /// The one job of a group that could be leased now, with its priority (I8). `entry` is a job
+    /// The one job of a group that could be leased now, with its line and priority (I8). `entry` is a job
     /// of the group that is taken out at the moment.
-    pub(super) fn group_head(&mut self, entry: &Entry, group: &Group) -> StoreResult<Option<(u64, i16)>> {
+    pub(super) fn group_head(&mut self, entry: &Entry, group: &Group) -> StoreResult<Option<Head>> {
         let queue = entry.queue;
         if self.mem.group_runs(queue, group) {
             return Ok(None);
@@ -27,11 +30,12 @@ impl Store<'_> {
         loop {
             let Some((order, seq)) = self.group_member(queue, group, after)? else { return Ok(None) };
             after = order;
-            let (state, priority) = if seq == entry.seq() {
-                (entry.job.state, entry.job.priority)
+            let of = |entry: &Entry| (entry.job.state, entry.terms.lane, entry.job.priority);
+            let (state, lane, priority) = if seq == entry.seq() {
+                of(entry)
             } else {
                 match self.cache.get(&seq) {
-                    Some(entry) => (entry.job.state, entry.job.priority),
+                    Some(entry) => of(entry),
                     None => match self.read_member(seq)? {
                         Some(place) => place,
                         None => return Ok(None),
@@ -39,18 +43,24 @@ impl Store<'_> {
                 }
             };
             match (state, head) {
-                (State::Available, _) => return Ok(Some((seq, priority))),
+                (State::Available, _) => return Ok(Some((seq, Line { queue, lane }, priority))),
                 (State::Scheduled | State::Retrying, GroupHead::Skip) => {}
                 _ => return Ok(None),
             }
         }
     }
 
-    /// State and priority of a job of a group. `None`: it cannot be read. Then nobody can tell that
+    /// State, lane and priority of a job of a group; the lane only if it is available. `None`: it cannot be read. Then nobody can tell that
     /// it is over, so it holds its group, but not the end of those who ran before it.
-    fn read_member(&mut self, seq: u64) -> StoreResult<Option<(State, i16)>> {
-        let error = match self.read_job(seq) {
-            Ok(Some(row)) => return Ok(Some((row.job.state, row.job.priority))),
+    fn read_member(&mut self, seq: u64) -> StoreResult<Option<(State, Lane, i16)>> {
+        let lane = |store: &mut Self, state| match state {
+            State::Available => store.read_spec(seq).map(|spec| spec.target.lane()),
+            _ => Ok(Lane::PULL),
+        };
+        let read = self.read_job(seq);
+        let read = read.and_then(|row| row.map(|row| Ok((lane(self, row.job.state)?, row.job))).transpose());
+        let error = match read {
+            Ok(Some((lane, job))) => return Ok(Some((job.state, lane, job.priority))),
             Ok(None) => StoreError::corrupt(format!("job {seq} of a group has no row")),
             Err(error) if error.is_damage() => error,
             Err(error) => return Err(error),
@@ -75,20 +85,15 @@ impl Store<'_> {
     }
 
     /// Lets the right job of a group stand in the ready set, given the one that stood there.
-    pub(super) fn regroup(
-        &mut self,
-        entry: &Entry,
-        group: &Group,
-        before: Option<(u64, i16)>,
-    ) -> StoreResult<()> {
+    pub(super) fn regroup(&mut self, entry: &Entry, group: &Group, before: Option<Head>) -> StoreResult<()> {
         let after = self.group_head(entry, group)?;
         if before != after
-            && let Some((seq, priority)) = before
+            && let Some((seq, line, priority)) = before
         {
-            self.mem.remove(SetName::Ready(entry.queue, priority), seq);
+            self.mem.remove(SetName::Ready(line, priority), seq);
         }
-        if let Some((seq, priority)) = after {
-            self.mem.insert(SetName::Ready(entry.queue, priority), seq);
+        if let Some((seq, line, priority)) = after {
+            self.mem.insert(SetName::Ready(line, priority), seq);
         }
         Ok(())
     }
@@ -99,7 +104,7 @@ impl Store<'_> {
         group: &Group,
         before: &Places,
         after: &Places,
-        head_before: Option<(u64, i16)>,
+        head_before: Option<Head>,
     ) -> StoreResult<()> {
         let queue = entry.queue;
         if before.state == State::Running || after.state == State::Running {
@@ -218,7 +223,7 @@ impl Store<'_> {
                     heads.push(seq);
                 }
             } else {
-                self.mem.remove(SetName::Ready(queue, entry.job.priority), seq);
+                self.mem.remove(SetName::Ready(entry.line(), entry.job.priority), seq);
                 some_member = Some(seq);
             }
             self.put(entry);

@@ -155,7 +155,7 @@ impl Store<'_> {
         let checkpoint = crate::reader::read_optional(&mut self.stmts.checkpoint_select, id)?;
         let waiting = match self.mem.queue(entry.queue) {
             Some(queue) if entry.job.state == State::Available => {
-                let ready = self.mem.set(SetName::Ready(entry.queue, entry.job.priority));
+                let ready = self.mem.set(SetName::Ready(entry.line(), entry.job.priority));
                 let leasable = ready.is_some_and(|set| set.contains(entry.seq()));
                 crate::reader::waiting(leasable, &QueueSeen::of(queue), self.now)
             }

@@ -1,9 +1,15 @@
 //! Leasing jobs: one holder each, with a token never used before (I4).
 
-use bytes::Bytes;
-use onefold_core::{Event, JobSpec, LeaseParams, LeasedJob, State, limits, rules};
+use std::collections::{HashMap, VecDeque};
 
-use super::memory::{QueueId, SetName};
+use bytes::Bytes;
+use onefold_core::{
+    DeliveryParams, DurationMs, Event, JobSpec, Lane, LeaseParams, LeasedJob, State, WorkerName, limits,
+    rules,
+};
+
+use super::memory::{Line, QueueId, SetName};
+use super::queue::Queue;
 use super::store::{Entry, Store};
 use crate::error::StoreResult;
 
@@ -13,6 +19,19 @@ const RUN_MIN: usize = 4;
 const RUN_MAX: usize = 128;
 /// Jobs that may expire while one to lease is looked for.
 const EXPIRED_PER_LOOK: u32 = 1_000;
+
+/// Who leases, and for how long.
+struct Lessee<'a> {
+    worker: &'a WorkerName,
+    lease: DurationMs,
+    poll: Option<u64>,
+}
+
+impl<'a> Lessee<'a> {
+    fn of(params: &'a LeaseParams) -> Lessee<'a> {
+        Lessee { worker: &params.worker, lease: params.lease, poll: params.poll }
+    }
+}
 
 impl Store<'_> {
     /// Hands out up to `params.max` jobs. None at all is not an error.
@@ -31,8 +50,8 @@ impl Store<'_> {
             turn = if params.fair { turn % open.len() } else { 0 };
             let Some(queue) = open.get(turn).copied() else { break };
             let wanted = params.max as usize - leased.len();
-            self.read_ahead(queue, if params.fair { wanted / open.len() } else { wanted })?;
-            let Some(mut entry) = self.next_leasable(queue)? else {
+            self.read_ahead(Line::pull(queue), if params.fair { wanted / open.len() } else { wanted })?;
+            let Some(mut entry) = self.next_leasable(Line::pull(queue))? else {
                 open.remove(turn);
                 continue;
             };
@@ -43,7 +62,7 @@ impl Store<'_> {
                 break;
             }
             bytes += size;
-            let job = self.lease_one(&mut entry, spec, params)?;
+            let job = self.lease_one(&mut entry, spec, &Lessee::of(params))?;
             let out_of_tokens = job.is_none();
             leased.extend(job);
             self.put(entry);
@@ -57,14 +76,58 @@ impl Store<'_> {
         Ok(leased)
     }
 
-    /// Reads the next jobs of a queue together where they are neighbours: one search instead of
+    /// Hands out jobs to deliver, some of each line in turn.
+    pub(crate) fn lease_deliveries(&mut self, params: &DeliveryParams) -> StoreResult<Vec<LeasedJob>> {
+        let max = params.max as usize;
+        let mem = &self.mem;
+        let now = self.now;
+        let starts = |queue: &Queue| queue.is_open() && queue.full_until(now).is_none();
+        let wanted = |line: Line| params.room_of(line.lane) > 0 && mem.queue(line.queue).is_some_and(starts);
+        let mut open: VecDeque<Line> = mem.delivery_lines(self.last_delivery_line, max, wanted).into();
+        let lessee = Lessee { worker: &params.worker, lease: params.lease, poll: None };
+        let mut given: HashMap<Lane, u32> = HashMap::new();
+        let (mut leased, mut bytes) = (Vec::new(), 0);
+        while let Some(line) = open.pop_front().filter(|_| leased.len() < max) {
+            let left = params.room_of(line.lane).saturating_sub(given.get(&line.lane).copied().unwrap_or(0));
+            // Its share of what is left: neighbours are read together.
+            let share = (max - leased.len()).div_ceil(open.len() + 1).min(left as usize);
+            self.last_delivery_line = Some(line);
+            let mut took = 0;
+            self.read_ahead(line, share)?;
+            while took < share {
+                let Some(mut entry) = self.next_leasable(line)? else { break };
+                let spec = self.spec(&mut entry)?;
+                let size = spec.payload.len();
+                if !leased.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
+                    self.put(entry);
+                    self.turn_over();
+                    return Ok(leased);
+                }
+                bytes += size;
+                let job = self.lease_one(&mut entry, spec, &lessee)?;
+                self.put(entry);
+                self.turn_over();
+                let Some(job) = job else { return Ok(leased) };
+                leased.push(job);
+                took += 1;
+            }
+            self.turn_over();
+            *given.entry(line.lane).or_default() += took as u32;
+            if share > 0 && took == share {
+                open.push_back(line);
+            }
+        }
+        Ok(leased)
+    }
+
+    /// Reads the next jobs of a line together where they are neighbours: one search instead of
     /// two for each.
-    fn read_ahead(&mut self, queue: QueueId, wanted: usize) -> StoreResult<()> {
-        let Some(first) = self.mem.first_ready(queue) else { return Ok(()) };
+    fn read_ahead(&mut self, line: Line, wanted: usize) -> StoreResult<()> {
+        let Some(first) = self.mem.first_ready(line) else { return Ok(()) };
         if wanted < RUN_MIN || self.cache.contains_key(&first) {
             return Ok(());
         }
-        let run = self.mem.ready_run(queue, wanted.min(RUN_MAX));
+        let run = self.mem.ready_run(line, wanted.min(RUN_MAX));
         let Some(last) = run.checked_sub(1).map(|more| first + more).filter(|_| run >= RUN_MIN as u64) else {
             return Ok(());
         };
@@ -75,20 +138,18 @@ impl Store<'_> {
         }
     }
 
-    /// The next job of a queue that may be leased; those whose last moment to start has passed
+    /// The next job of a line that may be leased; those whose last moment to start has passed
     /// die on the way, a bounded number: the next tick has the others.
-    fn next_leasable(&mut self, queue: QueueId) -> StoreResult<Option<Box<Entry>>> {
+    fn next_leasable(&mut self, line: Line) -> StoreResult<Option<Box<Entry>>> {
         for _ in 0..=EXPIRED_PER_LOOK {
-            let Some(found) = self.mem.queue(queue) else { return Ok(None) };
-            let full =
-                found.settings.concurrency.is_some_and(|limit| found.counts.running >= u64::from(limit));
-            if found.settings.paused || full {
+            let Some(found) = self.mem.queue(line.queue) else { return Ok(None) };
+            if !found.is_open() {
                 return Ok(None);
             }
             if found.settings.rate.is_some_and(|rate| found.starts.room(rate, self.now) == 0) {
                 return Ok(None);
             }
-            let Some(seq) = self.mem.first_ready(queue) else { return Ok(None) };
+            let Some(seq) = self.mem.first_ready(line) else { return Ok(None) };
             let mut entry = self.take_in_turn(seq)?;
             if !rules::is_expired(&entry.job, self.now) {
                 return Ok(Some(entry));
@@ -110,7 +171,7 @@ impl Store<'_> {
         &mut self,
         entry: &mut Entry,
         spec: JobSpec,
-        params: &LeaseParams,
+        lessee: &Lessee<'_>,
     ) -> StoreResult<Option<LeasedJob>> {
         let Some(token) = self.tokens.take() else { return Ok(None) };
         let seq = entry.job.id.seq();
@@ -119,7 +180,7 @@ impl Store<'_> {
             crate::rows::write_attempt(&mut self.stmts.attempt_insert, seq, last)?;
         }
         let changed = self.change(entry, Some(Event::Leased), |job, policy, _, now| {
-            rules::lease(job, policy, token, params.worker.clone(), params.lease, params.poll, now)
+            rules::lease(job, policy, token, lessee.worker.clone(), lessee.lease, lessee.poll, now)
         })?;
         if changed.is_err() {
             return Ok(None);

@@ -7,41 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use hashbrown::{HashMap, HashSet};
 use onefold_core::{Group, QueueCounts, QueueName, Starts, Timestamp};
 
+pub(crate) use super::line::{Line, QueueId, SetName};
 use super::queue::Queue;
 use super::seal::Sealing;
 use crate::key_index::{Filter, KeyHash, KeyIndex, Place};
 use crate::ledger_id::LedgerId;
 use crate::sets::{SeqSet, bucket_of};
-
-/// A queue's number in the file.
-pub(crate) type QueueId = i64;
-
-/// Which set of sequences.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum SetName {
-    /// Jobs of a queue and priority that could be leased now.
-    Ready(QueueId, i16),
-    /// Jobs that run.
-    Running,
-}
-
-impl SetName {
-    /// Kind, queue and priority as stored.
-    pub(crate) fn columns(self) -> (i64, QueueId, i16) {
-        match self {
-            SetName::Ready(queue, priority) => (0, queue, priority),
-            SetName::Running => (1, 0, 0),
-        }
-    }
-
-    pub(crate) fn from_columns(kind: i64, queue: QueueId, priority: i16) -> Option<SetName> {
-        match kind {
-            0 => Some(SetName::Ready(queue, priority)),
-            1 => Some(SetName::Running),
-            _ => None,
-        }
-    }
-}
 
 /// A change that can be taken back.
 #[derive(Debug)]
@@ -95,6 +66,8 @@ pub(crate) struct Memory {
     /// Jobs whose stored rows cannot be read: passed over until the store is opened again, in
     /// case only the reading went wrong.
     pub(super) set_aside: HashSet<u64>,
+    /// A delivery became leasable in this transaction.
+    deliveries_woken: bool,
     /// Queues in which a job became leasable in this transaction.
     woken: BTreeSet<QueueId>,
     last_woken: Option<QueueId>,
@@ -122,6 +95,7 @@ impl Memory {
             dirty_retention: HashSet::new(),
             dirty_sealing: false,
             set_aside: HashSet::new(),
+            deliveries_woken: false,
             woken: BTreeSet::new(),
             last_woken: None,
         }
@@ -141,11 +115,13 @@ impl Memory {
         if self.sets.entry(name).or_default().insert(seq) {
             self.undo.push(Undo::SetInserted(name, seq));
             self.mark_dirty(name, seq);
-            if let SetName::Ready(queue, _) = name
-                && self.last_woken != Some(queue)
-            {
-                self.last_woken = Some(queue);
-                self.woken.insert(queue);
+            match name {
+                SetName::Ready(line, _) if line.lane.is_http() => self.deliveries_woken = true,
+                SetName::Ready(line, _) if self.last_woken != Some(line.queue) => {
+                    self.last_woken = Some(line.queue);
+                    self.woken.insert(line.queue);
+                }
+                SetName::Ready(..) | SetName::Running => {}
             }
         }
     }
@@ -205,8 +181,7 @@ impl Memory {
 
     /// Takes a job out of whatever it may stand in, when its row does not say where.
     pub(crate) fn remove_everywhere(&mut self, queue: QueueId, seq: u64) {
-        let of_queue = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
-        let ready: Vec<SetName> = self.sets.range(of_queue).map(|(name, _)| *name).collect();
+        let ready: Vec<SetName> = self.sets.range(Line::sets_of(queue)).map(|(name, _)| *name).collect();
         ready.into_iter().chain([SetName::Running]).for_each(|name| self.remove(name, seq));
         let timer = self.timers.iter().find(|(_, other)| *other == seq).copied();
         let deadline = self.deadlines.iter().find(|(_, other)| *other == seq).copied();
@@ -405,8 +380,14 @@ impl Memory {
         std::mem::take(&mut self.woken)
     }
 
-    /// Lets the parked polls of a queue be looked at again.
+    /// Whether a delivery became leasable since the last call.
+    pub(crate) fn take_deliveries_woken(&mut self) -> bool {
+        std::mem::take(&mut self.deliveries_woken)
+    }
+
+    /// Lets the parked polls of a queue be looked at again, and deliveries.
     pub(crate) fn wake(&mut self, queue: QueueId) {
+        self.deliveries_woken = true;
         self.woken.insert(queue);
     }
 
@@ -479,6 +460,7 @@ impl Memory {
         self.dirty_retention.clear();
         self.dirty_sealing = false;
         self.woken.clear();
+        self.deliveries_woken = false;
     }
 }
 

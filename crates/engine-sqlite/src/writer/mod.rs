@@ -9,6 +9,7 @@ mod groups;
 mod jobs;
 mod lease;
 pub(crate) mod ledger;
+pub(crate) mod line;
 mod manage;
 pub(crate) mod memory;
 mod parked;
@@ -27,8 +28,8 @@ use std::sync::mpsc::Receiver;
 
 use onefold_core::promise::Resolver;
 use onefold_core::{
-    Clock, End, EngineError, LeaseParams, LeasedJob, QueueName, SettleAction, SettleOp, StepDetector,
-    StoreStats, Ticked, Timestamp,
+    Clock, EngineError, LeaseParams, LeasedJob, QueueName, SettleOp, StepDetector, StoreStats, Ticked,
+    Timestamp,
 };
 use rusqlite::Connection;
 
@@ -37,7 +38,8 @@ use crate::error::{StoreError, StoreResult};
 use crate::shared::{QueueSeen, Shared};
 use crate::stats::Stats;
 use command::Outcome;
-pub(crate) use command::{Answer, Command};
+pub(crate) use command::{Answer, Command, release_ops};
+use memory::Line;
 use parked::Parked;
 use store::Store;
 use tick::Work;
@@ -214,6 +216,13 @@ impl<'c> Writer<'c> {
         Ok(match command {
             Command::Add(params, _) => Outcome::Add(store.add(params)?),
             Command::Lease(params, _) => self.lease(params)?,
+            Command::LeaseDeliveries(_, _) if self.draining => Outcome::Lease(Vec::new()),
+            Command::LeaseDeliveries(params, _) => {
+                if store.tokens.is_exhausted() {
+                    return Err(StoreError::TokensExhausted);
+                }
+                Outcome::Lease(store.lease_deliveries(params)?)
+            }
             Command::Settle(ops, _) => Outcome::Settle(store.settle(ops)?),
             Command::Unclaimed(ops) => {
                 store.settle(ops)?;
@@ -294,7 +303,7 @@ impl<'c> Writer<'c> {
                     continue;
                 }
                 let leased = self.store.lease(&parked.params)?;
-                if leased.is_empty() && self.store.mem.first_ready(queue).is_none() {
+                if leased.is_empty() && self.store.mem.first_ready(Line::pull(queue)).is_none() {
                     break;
                 }
                 if !leased.is_empty() {
@@ -347,7 +356,11 @@ impl<'c> Writer<'c> {
             let seen = self.store.mem.queue(id).map(QueueSeen::of);
             self.shared.show_queue(id, seen);
         }
+        let deliveries = self.store.mem.take_deliveries_woken();
         self.store.committed();
+        if deliveries {
+            self.shared.tell_deliveries();
+        }
         let now = self.store.now;
         for (number, leased) in served {
             if let Some(parked) = self.unpark(number)
@@ -369,6 +382,11 @@ impl<'c> Writer<'c> {
                 (Command::Lease(params, answer), outcome) => {
                     self.end_poll(params.poll);
                     if let Some(unwanted) = Command::Lease(params, answer).answer(outcome) {
+                        self.give_back(unwanted);
+                    }
+                }
+                (command @ Command::LeaseDeliveries(..), outcome) => {
+                    if let Some(unwanted) = command.answer(outcome) {
                         self.give_back(unwanted);
                     }
                 }
@@ -462,15 +480,6 @@ impl<'c> Writer<'c> {
     fn give_back(&mut self, unwanted: Vec<LeasedJob>) {
         self.unclaimed.extend(release_ops(&unwanted));
     }
-}
-
-/// Gives leases back at no cost, but for those a repeat of the poll may have been given by now.
-pub(crate) fn release_ops(unwanted: &[LeasedJob]) -> Vec<SettleOp> {
-    let release = |leased: &LeasedJob| {
-        let token = leased.attempt().filter(|attempt| attempt.poll.is_none())?.token;
-        Some(SettleOp { id: leased.job.id, token, action: SettleAction::End(End::Release) })
-    };
-    unwanted.iter().filter_map(release).collect()
 }
 
 /// What waits, up to what one transaction may hold. A close ends the group.

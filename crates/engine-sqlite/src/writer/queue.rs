@@ -26,6 +26,12 @@ impl Queue {
         Ok((settings, counts, starts))
     }
 
+    /// Whether its pause and its limit let something start.
+    pub(crate) fn is_open(&self) -> bool {
+        let full = self.settings.concurrency.is_some_and(|limit| self.counts.running >= u64::from(limit));
+        !self.settings.paused && !full
+    }
+
     /// Until when its rate lets nothing start.
     pub(crate) fn full_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.settings.rate.and_then(|rate| self.starts.full_until(rate, now))

@@ -1,27 +1,54 @@
 //! Which job of a queue is next: the first of the ready sets that is not set aside.
 
-use super::memory::{Memory, QueueId, SetName};
+use std::ops::Bound;
+
+use super::memory::{Line, Memory, QueueId, SetName};
 use crate::sets::SeqSet;
 
 impl Memory {
-    /// The next leasable job of a queue: smallest priority, then oldest.
-    pub(crate) fn first_ready(&self, queue: QueueId) -> Option<u64> {
-        let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
-        self.sets.range(all).find_map(|(_, set)| self.first_readable(set))
+    /// The next leasable job of a line: smallest priority, then oldest.
+    pub(crate) fn first_ready(&self, line: Line) -> Option<u64> {
+        self.sets.range(line.sets()).find_map(|(_, set)| self.first_readable(set))
     }
 
     /// The oldest leasable job of a queue, whatever its priority.
     pub(crate) fn oldest_ready(&self, queue: QueueId) -> Option<u64> {
-        let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
-        self.sets.range(all).filter_map(|(_, set)| self.first_readable(set)).min()
+        self.sets.range(Line::sets_of(queue)).filter_map(|(_, set)| self.first_readable(set)).min()
     }
 
-    /// How many leasable jobs of a queue, up to `max`, follow each other without a gap from the
+    /// Up to `max` lines of deliveries, beginning after `last` and going round.
+    pub(crate) fn delivery_lines(
+        &self,
+        last: Option<Line>,
+        max: usize,
+        wanted: impl Fn(Line) -> bool,
+    ) -> Vec<Line> {
+        let start = last.map_or(Bound::Unbounded, |last| Bound::Excluded(SetName::Ready(last, i16::MAX)));
+        let end = last.map_or(Bound::Excluded(SetName::Running), |last| {
+            Bound::Included(SetName::Ready(last, i16::MAX))
+        });
+        let behind = self.sets.range((start, Bound::Unbounded));
+        let before = self.sets.range((Bound::Unbounded, end)).take_while(|_| last.is_some());
+        let mut lines: Vec<Line> = Vec::new();
+        for (name, _) in behind.chain(before) {
+            let SetName::Ready(line, _) = *name else { continue };
+            if line.lane.is_http() && lines.last() != Some(&line) && wanted(line) {
+                if lines.len() == max {
+                    break;
+                }
+                lines.push(line);
+            }
+        }
+        lines
+    }
+
+    /// How many leasable jobs of a line, up to `max`, follow each other without a gap from the
     /// first.
-    pub(crate) fn ready_run(&self, queue: QueueId, max: usize) -> u64 {
-        let all = SetName::Ready(queue, i16::MIN)..=SetName::Ready(queue, i16::MAX);
-        let Some((set, first)) =
-            self.sets.range(all).find_map(|(_, set)| self.first_readable(set).map(|first| (set, first)))
+    pub(crate) fn ready_run(&self, line: Line, max: usize) -> u64 {
+        let Some((set, first)) = self
+            .sets
+            .range(line.sets())
+            .find_map(|(_, set)| self.first_readable(set).map(|first| (set, first)))
         else {
             return 0;
         };

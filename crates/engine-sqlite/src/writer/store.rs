@@ -7,11 +7,11 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use onefold_core::schedule::ScheduleEvent;
 use onefold_core::{
-    Backoff, DurationMs, Entropy, Event, EventKind, EvidenceKind, FreeOn, Group, Job, JobSpec, Key,
+    Backoff, DurationMs, Entropy, Event, EventKind, EvidenceKind, FreeOn, Group, Job, JobSpec, Key, Lane,
     Outcome as AttemptOutcome, QueueName, RetryPolicy, Seq, Starts, State, Timestamp, TokenSequence, limits,
 };
 
-use super::memory::{Counters, Memory, QueueId, SetName};
+use super::memory::{Counters, Line, Memory, QueueId, SetName};
 use super::queue::Queue;
 use super::schedules::DueSchedules;
 use crate::error::StoreResult;
@@ -31,8 +31,9 @@ pub(crate) struct Terms {
     pub(crate) key: Option<Key>,
     pub(crate) free_on: FreeOn,
     pub(crate) group: Option<Group>,
+    pub(crate) lane: Lane,
     backoff: Option<Arc<Backoff>>,
-    timeout: Option<DurationMs>,
+    timeout: DurationMs,
 }
 
 impl Terms {
@@ -42,12 +43,13 @@ impl Terms {
             free_on: spec.dedup.free_on,
             group: spec.group.clone(),
             backoff: spec.backoff.clone().map(Arc::new),
-            timeout: spec.timeout,
+            lane: spec.target.lane(),
+            timeout: spec.attempt_timeout(),
         }
     }
 
     pub(crate) fn timeout(&self) -> DurationMs {
-        self.timeout.unwrap_or(limits::ATTEMPT_TIMEOUT)
+        self.timeout
     }
 }
 
@@ -86,6 +88,11 @@ impl Entry {
 
     pub(crate) fn seq(&self) -> u64 {
         self.job.id.seq().get()
+    }
+
+    /// Where it stands in line when it does.
+    pub(crate) fn line(&self) -> Line {
+        Line { queue: self.queue, lane: self.terms.lane }
     }
 
     /// Marks the row as different from the one on disk.
@@ -155,6 +162,8 @@ pub(crate) struct Store<'c> {
     pub(super) in_turn: Option<u64>,
     /// Ledger entries that cannot be read: each is told once, not with every tick.
     pub(super) damaged_entries: HashSet<LedgerId>,
+    /// The line deliveries were last leased from: the next turn is of the one behind it.
+    pub(super) last_delivery_line: Option<Line>,
     /// Memory the key index may take.
     pub(super) key_index_bytes: usize,
     /// The next time an effect has to be looked at, or earlier.
@@ -195,6 +204,7 @@ impl<'c> Store<'c> {
             stored,
             in_turn: None,
             damaged_entries: HashSet::new(),
+            last_delivery_line: None,
             key_index_bytes,
             effects_due: Some(Timestamp::EPOCH),
             schedules: DueSchedules::default(),
@@ -275,11 +285,31 @@ impl<'c> Store<'c> {
             }
             _ => {
                 if let Some(priority) = places.ready {
-                    self.mem.insert(SetName::Ready(entry.queue, priority), seq);
+                    self.mem.insert(SetName::Ready(entry.line(), priority), seq);
                 }
             }
         }
         self.emit(EventKind::Added, entry.queue, Some(&entry.job));
+        Ok(())
+    }
+
+    /// Gives a job that has not started other terms, which may be another line.
+    pub(crate) fn replace_terms(&mut self, entry: &mut Entry, terms: Terms) -> StoreResult<()> {
+        let (places, seq, line) = (Places::of(&entry.job), entry.seq(), entry.line());
+        let group = entry.terms.group.clone();
+        let head_before = match &group {
+            Some(group) => self.group_head(entry, group)?,
+            None => None,
+        };
+        entry.terms = terms;
+        match (&group, places.ready) {
+            (Some(group), _) => self.regroup(entry, group, head_before)?,
+            (None, Some(priority)) if entry.line() != line => {
+                self.mem.remove(SetName::Ready(line, priority), seq);
+                self.mem.insert(SetName::Ready(entry.line(), priority), seq);
+            }
+            (None, _) => {}
+        }
         Ok(())
     }
 
@@ -307,10 +337,10 @@ impl<'c> Store<'c> {
         }
         if ungrouped && before.ready != after.ready {
             if let Some(priority) = before.ready {
-                self.mem.remove(SetName::Ready(queue, priority), seq);
+                self.mem.remove(SetName::Ready(entry.line(), priority), seq);
             }
             if let Some(priority) = after.ready {
-                self.mem.insert(SetName::Ready(queue, priority), seq);
+                self.mem.insert(SetName::Ready(entry.line(), priority), seq);
             }
         }
         if before.timer != after.timer {

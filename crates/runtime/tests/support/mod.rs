@@ -7,11 +7,11 @@ use onefold_core::schedule::{
     ListSchedules, NewSchedule, PutSchedule, ScheduleId, SchedulePage, ScheduleView, Schedules,
 };
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, Effect, EffectName, EffectOp,
-    EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor, EventPage, EventsParams,
-    ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob, ListEffects,
-    ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Refusal, Setting, SettleOp,
-    Settled, StoreStats, Ticked,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, DeletedQueue, DeliveryParams, Effect, EffectName,
+    EffectOp, EffectPage, EffectResult, Engine, EngineError, EngineResult, EventCursor, EventPage,
+    EventsParams, ItemResult, JobEdit, JobId, JobPage, JobView, Key, KeyView, LeaseParams, LeasedJob,
+    ListEffects, ListParams, QueueName, QueuePatch, QueueView, RedriveParams, Redriven, Refusal, Setting,
+    SettleOp, Settled, StoreStats, Ticked,
 };
 use tokio::sync::Semaphore;
 
@@ -114,6 +114,12 @@ impl Engine for Watched {
             (self.leased)(&jobs);
             Ok(jobs)
         })
+    }
+    fn lease_deliveries(&self, params: DeliveryParams) -> BoxFuture<'_, EngineResult<Vec<LeasedJob>>> {
+        self.inner.lease_deliveries(params)
+    }
+    fn deliveries_after(&self, seen: u64) -> BoxFuture<'_, u64> {
+        self.inner.deliveries_after(seen)
     }
     fn settle(&self, ops: Vec<SettleOp>) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Settled>>>> {
         Box::pin(async move {

@@ -53,6 +53,7 @@ pub(crate) async fn add(
         body: &body.bytes,
         traceparent: traceparent(&headers),
         payload_bytes_max: app.config().payload_bytes_max,
+        delivers: app.delivers(),
     };
     let key = idempotency_key(&headers)?;
     if text.trim_ascii_start().starts_with('[') {

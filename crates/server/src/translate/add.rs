@@ -1,13 +1,16 @@
 //! A job to add, and the answer to it.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use onefold_core::canonical::canonicalize;
 use onefold_core::{
-    Added, BadHeader, Dedup, Fingerprint, FingerprintInput, FreeOn, JobSpec, JobStatus, Key, NewJob,
-    NotAllowed, OnDuplicate, OnMismatch, Payload, PayloadForm, QueueName, RequestIdentity, TraceParent, When,
-    check_headers, check_media_type, check_payload_size, check_timeout, limits,
+    Added, BadHeader, Dedup, DurationMs, Fingerprint, FingerprintInput, FreeOn, HttpTarget, InvalidMethod,
+    JobSpec, JobStatus, Key, NewJob, NotAllowed, OnDuplicate, OnMismatch, Payload, PayloadForm, QueueName,
+    RequestIdentity, Target, TargetHeaders, TargetUrl, TraceParent, When, check_headers, check_media_type,
+    check_payload_size, check_timeout, limits,
 };
 use onefold_wire::{self as wire, ErrorCode, Headers, RawValue, Text};
 
@@ -24,11 +27,13 @@ pub(crate) struct Around<'a> {
     pub(crate) traceparent: Option<TraceParent>,
     /// Bytes of a payload at the most.
     pub(crate) payload_bytes_max: usize,
+    /// Whether this process delivers, or another one that shares the store may.
+    pub(crate) delivers: bool,
 }
 
 /// The job a caller asks for.
 pub(crate) fn new_job(job: wire::NewJob<'_>, around: &Around<'_>) -> Result<NewJob, Failure> {
-    refuse_unbuilt(&job)?;
+    refuse_unbuilt(&job, around)?;
     let payload = payload(job.payload, job.payload_base64, job.content_type, around)?;
     let max_attempts = number_within("max_attempts", job.max_attempts, 1..=limits::MAX_ATTEMPTS_MAX)?;
     // The queue may give a job that does not say it any number of attempts.
@@ -45,6 +50,13 @@ pub(crate) fn new_job(job: wire::NewJob<'_>, around: &Around<'_>) -> Result<NewJ
         group: text("group", ErrorCode::InvalidField, job.group)?,
         backoff: job.backoff.map(|given| backoff("backoff", &given, waits)).transpose()?,
         timeout,
+        target: job
+            .target
+            .map(|given| target("target", given))
+            .transpose()?
+            .map_or(Target::Pull, Target::Http),
+        on_success: job.on_success.map(|given| target("on_success", given)).transpose()?,
+        on_failure: job.on_failure.map(|given| target("on_failure", given)).transpose()?,
         headers: job.headers.map(headers).transpose()?.unwrap_or_default(),
         labels: labels(job.labels)?.unwrap_or_default(),
         retain: some_duration("retain", job.retain.as_ref())?,
@@ -67,10 +79,11 @@ pub(crate) fn own_fingerprint(given: Text<'_>) -> Result<Fingerprint, Failure> {
         .map_err(|why| Failure::field(ErrorCode::InvalidFingerprint, "fingerprint", why))
 }
 
-fn refuse_unbuilt(job: &wire::NewJob<'_>) -> Result<(), Failure> {
+fn refuse_unbuilt(job: &wire::NewJob<'_>, around: &Around<'_>) -> Result<(), Failure> {
     let needs_deliverer =
-        [("target", job.target), ("on_success", job.on_success), ("on_failure", job.on_failure)];
-    if let Some((field, _)) = needs_deliverer.into_iter().find(|(_, given)| given.is_some()) {
+        [("target", &job.target), ("on_success", &job.on_success), ("on_failure", &job.on_failure)];
+    let needs = needs_deliverer.into_iter().find(|(_, given)| given.is_some() && !around.delivers);
+    if let Some((field, _)) = needs {
         let why = "this server delivers nothing over HTTP: leave it out and lease the job with a worker";
         return Err(Failure::field(ErrorCode::NoDeliverer, field, why));
     }
@@ -78,6 +91,26 @@ fn refuse_unbuilt(job: &wire::NewJob<'_>) -> Result<(), Failure> {
         return Err(Failure::field(ErrorCode::NotYet, "flow_key", "flows are not built yet: leave it out"));
     }
     Ok(())
+}
+
+fn target(field: &'static str, given: wire::Target<'_>) -> Result<Arc<HttpTarget>, Failure> {
+    let of = |member: &str| format!("{field}.{member}");
+    let refuse = |member: &str, why: String| Failure::field(ErrorCode::InvalidTarget, of(member), why);
+    let url = TargetUrl::parse(&given.url).map_err(|why| refuse("url", why.to_string()))?;
+    let method = given.method.map(|method| method.parse()).transpose();
+    let method = method.map_err(|why: InvalidMethod| refuse("method", why.to_string()))?.unwrap_or_default();
+    let headers = given.headers.map_or_else(Vec::new, |headers| headers.0);
+    let pairs: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let headers = TargetHeaders::parse(&pairs);
+    let headers = headers.map_err(|why| Failure::field(ErrorCode::InvalidHeader, of("headers"), why))?;
+    let timeout = given.timeout.map(|timeout| duration(&of("timeout"), &timeout)).transpose()?;
+    let allowed = DurationMs::from_ms(1)..=limits::DELIVERY_TIMEOUT_MAX;
+    if timeout.is_some_and(|timeout| !allowed.contains(&timeout)) {
+        let why =
+            format!("a delivery may take more than no time, and up to {}", limits::DELIVERY_TIMEOUT_MAX);
+        return Err(Failure::field(ErrorCode::InvalidDuration, of("timeout"), why));
+    }
+    Ok(Arc::new(HttpTarget { url, method, headers, timeout }))
 }
 
 fn payload(

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use onefold_core::{
-    Attempt, AttemptEnd, Evidence, Job, JobEdit, JobError, JobSpec, JobSummary, JobView, LateWrites, Payload,
-    Waiting,
+    Attempt, AttemptEnd, Evidence, HttpTarget, Job, JobEdit, JobError, JobSpec, JobSummary, JobView,
+    LateWrites, Payload, Waiting,
 };
 use onefold_wire::{self as wire, Headers, RawValue, Text};
 
@@ -87,6 +87,9 @@ fn shell<'a>(job: &'a Job, spec: &'a JobSpec, waiting: Option<Waiting>) -> wire:
         backoff: spec.backoff.as_ref().map(backoff_view),
         timeout: spec.timeout.map(span),
         retain: spec.retain.map(span),
+        target: spec.target.http().map(target),
+        on_success: spec.on_success.as_deref().map(target),
+        on_failure: spec.on_failure.as_deref().map(target),
         headers: headers(&spec.headers),
         labels: spec.labels.iter().map(|label| Text::from(label.as_str())).collect(),
         traceparent: spec.traceparent.as_ref().map(|trace| Text::from(trace.as_str())),
@@ -99,6 +102,25 @@ fn shell<'a>(job: &'a Job, spec: &'a JobSpec, waiting: Option<Waiting>) -> wire:
         attempts: None,
         history: None,
         effects: None,
+    }
+}
+
+/// Values of `authorization` and `cookie` are not shown.
+fn target(target: &HttpTarget) -> wire::Target<'_> {
+    let headers = target.headers.as_map().iter().map(|(name, value)| {
+        let shown = if value.is_sensitive() {
+            Text::from("(not shown)")
+        } else {
+            Text::from(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        (Text::from(name.as_str()), shown)
+    });
+    let headers: Vec<_> = headers.collect();
+    wire::Target {
+        url: Text::from(target.url.as_str()),
+        method: Some(word(target.method.as_str())),
+        headers: (!headers.is_empty()).then_some(Headers(headers)),
+        timeout: Some(span(target.timeout())),
     }
 }
 

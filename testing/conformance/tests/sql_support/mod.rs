@@ -23,8 +23,8 @@ use onefold_core::schedule::{
     ListSchedules, NewSchedule, PutSchedule, ScheduleId, SchedulePage, ScheduleView, Schedules,
 };
 use onefold_core::{
-    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DurationMs, Effect,
-    EffectName, EffectOp, EffectPage, EffectResult, End, Engine, EngineError, EngineResult, Entropy,
+    AddParams, Added, BackupDone, BoxFuture, Capabilities, Clock, DeletedQueue, DeliveryParams, DurationMs,
+    Effect, EffectName, EffectOp, EffectPage, EffectResult, End, Engine, EngineError, EngineResult, Entropy,
     EventCursor, EventPage, EventsParams, FencingToken, ItemResult, JobEdit, JobId, JobPage, JobView, Key,
     KeyView, LeaseParams, LeasedJob, ListEffects, ListParams, NewJob, Outcome, QueueName, QueuePatch,
     QueueView, RedriveParams, Redriven, Refusal, Setting, SettleAction, SettleOp, Settled, State, StoreStats,
@@ -422,6 +422,11 @@ macro_rules! inner {
     };
 }
 
+/// What is delivered the functions do not take.
+fn goes_out(spec: &onefold_core::JobSpec) -> bool {
+    spec.target.http().is_some() || spec.on_success.is_some() || spec.on_failure.is_some()
+}
+
 impl Engine for Shared {
     fn capabilities(&self) -> Capabilities {
         self.0.inner.capabilities()
@@ -429,8 +434,11 @@ impl Engine for Shared {
 
     fn add(&self, params: AddParams) -> BoxFuture<'_, EngineResult<Vec<ItemResult<Added>>>> {
         // What the edges of the API would not let in is not for the functions either.
-        let fits =
-            |job: &NewJob| job.request.is_none() && job.spec.check(limits::PAYLOAD_BYTES_DEFAULT).is_ok();
+        let fits = |job: &NewJob| {
+            job.request.is_none()
+                && job.spec.check(limits::PAYLOAD_BYTES_DEFAULT).is_ok()
+                && !goes_out(&job.spec)
+        };
         if params.atomic || !params.jobs.iter().all(fits) {
             return self.0.inner.add(params);
         }
@@ -488,6 +496,8 @@ impl Engine for Shared {
 
     inner! {
         lease(params: LeaseParams) -> EngineResult<Vec<LeasedJob>>;
+        lease_deliveries(params: DeliveryParams) -> EngineResult<Vec<LeasedJob>>;
+        deliveries_after(seen: u64) -> u64;
         retry(id: JobId, accept: bool) -> EngineResult<ItemResult<JobView>>;
         redrive(params: RedriveParams) -> EngineResult<ItemResult<Redriven>>;
         edit(id: JobId, edit: JobEdit) -> EngineResult<ItemResult<JobView>>;

@@ -1,0 +1,146 @@
+//! HTTP targets through the whole server: a real receiver in another process, on both engines.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use onefold_e2e::{Client, Process, Receiver, Server, job, onefold_command, until};
+use onefold_test_postgres::{DATABASE, Server as Postgres, THROW_AWAY, USER};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+static POSTGRES: LazyLock<Postgres> = LazyLock::new(|| Postgres::start(THROW_AWAY));
+
+fn receiver() -> Receiver {
+    Receiver::start(env!("CARGO_BIN_EXE_onefold-receiver"))
+}
+
+/// Runs a test on a server with its data in a directory, and on one with its data in PostgreSQL.
+fn on_each_engine(schema: &str, test: impl Fn(&mut Server)) {
+    let dir = tempfile::tempdir().unwrap();
+    test(&mut Server::start(&dir.path().join("data")));
+    let address = format!("host={} user={USER} dbname={DATABASE}", POSTGRES.directory().display());
+    test(&mut Server::start_on(&address, dir.path(), &["--postgres-schema", schema]).unwrap());
+}
+
+fn ended(client: &mut Client, id: &str, state: &str) -> Value {
+    until(&format!("{id} to be {state}"), PATIENCE, || {
+        let job = job(client, id);
+        (job["state"] == state).then_some(job)
+    })
+}
+
+fn text<'v>(value: &'v Value, path: &[&str]) -> &'v str {
+    let found = path.iter().fold(value, |value, member| &value[*member]);
+    found.as_str().unwrap_or_else(|| panic!("no {path:?} in {value}"))
+}
+
+/// SEMANTICS "HTTP targets receive": each job is delivered once, as it was sent, with its id, attempt and token; the answer
+/// is its result, and a key is a key.
+#[test]
+fn a_target_gets_each_job_once_and_its_answer_is_the_result() {
+    on_each_engine("once", |server| {
+        let (receiver, mut client) = (receiver(), server.client());
+        let body = json!({
+            "payload": { "order": 7 },
+            "key": "order-7",
+            "target": { "url": receiver.url("/echo/x?y=z"), "method": "PUT", "headers": { "X-Shop": "s" } },
+        });
+        let id = client.post("/v1/queues/hooks/jobs", &body).ok()["id"].as_str().unwrap().to_owned();
+        assert_eq!(client.post("/v1/queues/hooks/jobs", &body).ok()["duplicate"], true);
+        let got = receiver.next();
+        assert_eq!((text(&got, &["method"]), text(&got, &["path"])), ("PUT", "/echo/x?y=z"));
+        assert_eq!(text(&got, &["body"]), r#"{"order":7}"#);
+        let header = |name: &str| text(&got, &["headers", name]).to_owned();
+        for name in ["onefold-job-id", "idempotency-key", "webhook-id"] {
+            assert_eq!(header(name), id, "{name}");
+        }
+        assert_eq!((header("onefold-attempt"), header("x-shop")), ("1".into(), "s".into()));
+        assert_eq!(header("content-type"), "application/json");
+        let done = ended(&mut client, &id, "completed");
+        assert_eq!(done["attempts"][0]["fencing_token"].to_string(), header("onefold-fencing-token"));
+        assert_eq!(done["retry_until"], header("onefold-retry-until"));
+        assert_eq!(
+            (&done["result"]["status"], text(&done["result"], &["body"])),
+            (&json!(200), r#"{"order":7}"#)
+        );
+        assert_eq!(text(&done, &["target", "url"]), receiver.url("/echo/x?y=z"));
+    });
+}
+
+/// A target that fails is tried again after the backoff, with the same id, the next attempt and a larger token, until
+/// its attempts are used up; jobs of workers and of other targets are in nobody's way.
+#[test]
+fn a_failing_target_is_tried_again_and_the_others_go_on() {
+    on_each_engine("again", |server| {
+        let (receiver, mut client) = (receiver(), server.client());
+        let job = |path: &str| {
+            let target = json!({ "url": receiver.url(path) });
+            json!({ "target": target, "max_attempts": 3, "backoff": { "fixed": "50ms" } })
+        };
+        let failing = client.post("/v1/queues/hooks/jobs", &job("/status/500")).ok();
+        let pull = client.post("/v1/queues/hooks/jobs", &json!({ "payload": 1 })).ok();
+        let fine = client.post("/v1/queues/hooks/jobs", &job("/fine")).ok();
+        let mut by_job: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
+        for _ in 0..4 {
+            let got = receiver.next();
+            let number = |name: &str| text(&got, &["headers", name]).parse().unwrap();
+            let tries = by_job.entry(text(&got, &["headers", "onefold-job-id"]).to_owned()).or_default();
+            tries.push((number("onefold-attempt"), number("onefold-fencing-token")));
+        }
+        let tries = &by_job[text(&failing, &["id"])];
+        assert_eq!(tries.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(tries.is_sorted_by(|a, b| a.1 < b.1), "{tries:?}");
+        let dead = ended(&mut client, text(&failing, &["id"]), "dead");
+        assert_eq!(text(&dead, &["reason"]), "attempts");
+        assert_eq!(text(&dead, &["error", "kind"]), "status-500");
+        ended(&mut client, text(&fine, &["id"]), "completed");
+        assert_eq!(onefold_e2e::job(&mut client, text(&pull, &["id"]))["state"], "available");
+    });
+}
+
+/// SIGTERM: a delivery that does not end within the drain timeout is given back at no cost.
+#[test]
+fn a_delivery_that_hangs_is_given_back_when_the_server_is_told_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start_with(&dir.path().join("data"), &["--drain-timeout", "200ms"]).unwrap();
+    let (receiver, mut client) = (receiver(), server.client());
+    let job = json!({ "target": { "url": receiver.url("/hang") } });
+    let id = client.post("/v1/queues/hooks/jobs", &job).ok()["id"].as_str().unwrap().to_owned();
+    assert_eq!(text(&receiver.next(), &["headers", "onefold-attempt"]), "1");
+    let (status, said) = server.terminate();
+    assert!(status.success(), "{said}");
+    server.restart();
+    assert_eq!(
+        text(&receiver.next(), &["headers", "onefold-attempt"]),
+        "2",
+        "at once, without waiting for the lease"
+    );
+    let job = onefold_e2e::job(&mut server.client(), &id);
+    assert_eq!((&job["failures"], &job["lost_leases"]), (&json!(0), &json!(0)));
+    assert_eq!(text(&job["attempts"][0], &["outcome"]), "released");
+}
+
+/// `onefold add --target`: and what cannot be delivered to is said at once.
+#[test]
+fn the_command_line_adds_jobs_with_targets() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"));
+    let receiver = receiver();
+    let add = |arguments: &[&str]| {
+        let mut command = onefold_command(dir.path());
+        command.args(["add", "hooks", "--url", &server.url()]).args(arguments);
+        let (status, _, errors) = Process::start(&mut command, "").finish(PATIENCE);
+        (status.success(), errors)
+    };
+    let url = receiver.url("/");
+    let added = add(&["{\"a\":1}", "--target", &url, "--target-header", "X-A: b", "--target-timeout", "5s"]);
+    assert!(added.0, "{}", added.1);
+    let got = receiver.next();
+    assert_eq!((text(&got, &["headers", "x-a"]), text(&got, &["body"])), ("b", "{\"a\":1}"));
+    let (ok, said) = add(&["--target", "ftp://example.com/"]);
+    assert!(!ok && said.contains("http:// and https:// only"), "{said}");
+}
