@@ -89,8 +89,12 @@ pub(crate) async fn put(
     body: JsonBody,
 ) -> Answer {
     let id = schedule_id(&id)?;
-    let around =
-        Around { body: &body.bytes, traceparent: None, payload_bytes_max: app.config().payload_bytes_max };
+    let around = Around {
+        body: &body.bytes,
+        traceparent: None,
+        payload_bytes_max: app.config().payload_bytes_max,
+        delivers: app.delivers(),
+    };
     let new = new_schedule(body.read()?, &around)?;
     let put = app.engine().put_schedule(id, new).await?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };

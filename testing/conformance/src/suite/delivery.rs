@@ -52,7 +52,7 @@ async fn one(h: &dyn Harness) -> Lease {
     Lease::from(leased.first().expect("a delivery to lease"))
 }
 
-/// What workers lease is never delivered, and the other way round, whatever becomes of a job in between.
+/// HTTP targets: what workers lease is never delivered, and the other way round, whatever becomes of a job in between.
 pub async fn each_side_gets_only_its_own(h: &mut dyn Harness) {
     let pull = h.add("q", job()).await;
     let http = h.add("q", to("a")).await;
@@ -98,7 +98,7 @@ pub async fn i1_a_target_is_handed_out_unchanged(h: &mut dyn Harness) {
     assert!(leased.iter().all(|leased| leased.spec == given.spec));
 }
 
-/// Whoever delivers says how many of each lane it can take; a lane without room stands in nobody's way, however many
+/// HTTP targets: whoever delivers says how many of each lane it can take; a lane without room stands in nobody's way, however many
 /// wait in it, and they cost no attempt.
 pub async fn a_lane_gives_no_more_than_its_room(h: &mut dyn Harness) {
     let crowd = h.add_all("q", (0..150).map(|_| to("hung")).collect()).await;
@@ -118,7 +118,7 @@ pub async fn a_lane_gives_no_more_than_its_room(h: &mut dyn Harness) {
     assert_eq!(ids(h, ask(4)).await.len(), 4, "no more than asked for");
 }
 
-/// Lanes and queues take turns: nobody waits behind a longer line.
+/// HTTP targets: lanes and queues take turns, and nobody waits behind a longer line.
 pub async fn lanes_take_turns(h: &mut dyn Harness) {
     h.add_all("q", (0..30).map(|_| to("a")).collect()).await;
     h.add_all("r", (0..30).map(|_| to("a")).collect()).await;
@@ -132,7 +132,7 @@ pub async fn lanes_take_turns(h: &mut dyn Harness) {
     assert_eq!(late, [], "each of five lines had a turn in five calls");
 }
 
-/// Within a line, lower priorities run first, then older ones.
+/// HTTP targets: within a line, lower priorities run first, then older ones.
 pub async fn a_line_is_in_order_of_priority(h: &mut dyn Harness) {
     let third = h.add("q", to("a")).await;
     let last = h.add("q", to("a").priority(5)).await;
@@ -142,7 +142,7 @@ pub async fn a_line_is_in_order_of_priority(h: &mut dyn Harness) {
     assert_eq!(ids(h, ask(9)).await, [first, second, third, fourth, last]);
 }
 
-/// Pauses and limits of a queue hold for both sides together.
+/// HTTP targets: pauses and limits of a queue hold for both sides together.
 pub async fn pause_and_concurrency_hold_for_both_sides(h: &mut dyn Harness) {
     let paused = |paused| QueuePatch { paused: Some(paused), ..QueuePatch::default() };
     let http = h.add("q", to("a")).await;
@@ -252,7 +252,7 @@ pub async fn the_hard_limit_is_the_deadline_and_a_margin(h: &mut dyn Harness) {
     assert_eq!(h.state(id).await, State::Retrying);
 }
 
-/// Whoever waits for deliveries hears of one, also of one whose time came or whose way was cleared; a hint that was
+/// HTTP targets: whoever waits for deliveries hears of one, also of one whose time came or whose way was cleared; a hint that was
 /// missed is given at once.
 pub async fn whoever_delivers_hears_of_it(h: &mut dyn Harness) {
     let engine = h.engine();
@@ -281,7 +281,7 @@ pub async fn whoever_delivers_hears_of_it(h: &mut dyn Harness) {
     assert_eq!(ids(h, ask(9)).await.len(), 1);
 }
 
-/// A store that drains hands out nothing, to nobody.
+/// HTTP targets: a store that drains hands out nothing, to nobody.
 pub async fn a_draining_store_hands_out_no_deliveries(h: &mut dyn Harness) {
     h.add("q", to("a")).await;
     h.engine().drain().await.unwrap();
