@@ -159,8 +159,9 @@ impl Work {
                 // It goes with the segment.
                 (Some(_), None) if self.in_segments.contains(&seq) => {}
                 _ => {
-                    let at = |(lane, priority)| ((queue, lane), priority, seq);
-                    ready.note(before.ready.map(at), after.ready.map(at));
+                    let [was, is] =
+                        [before, after].map(|at| at.ready.map(|(lane, p)| ((queue, lane), p, seq)));
+                    ready.note(was, is);
                 }
             }
             timers.note(

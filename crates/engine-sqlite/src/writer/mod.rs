@@ -4,6 +4,7 @@
 mod add;
 mod command;
 mod effects;
+mod figures;
 mod flush;
 mod groups;
 mod jobs;
@@ -28,8 +29,7 @@ use std::sync::mpsc::Receiver;
 
 use onefold_core::promise::Resolver;
 use onefold_core::{
-    Clock, EngineError, LeaseParams, LeasedJob, QueueName, SettleOp, StepDetector, StoreStats, Ticked,
-    Timestamp,
+    Clock, EngineError, LeaseParams, LeasedJob, QueueName, SettleOp, StepDetector, Ticked, Timestamp,
 };
 use rusqlite::Connection;
 
@@ -335,16 +335,6 @@ impl<'c> Writer<'c> {
         let monotonic = self.clock.monotonic();
         let over = self.parked.values().map(|parked| parked.until).min();
         over.map_or(due, |over| due.min(self.store.now.saturating_add(over.saturating_sub(monotonic))))
-    }
-
-    fn store_stats(&mut self) -> StoreStats {
-        let mut stats = self.stats.report();
-        stats.parked_polls = self.parked.len() as u64;
-        stats.keys_in_memory = self.store.mem.keys().len();
-        stats.keys = stats.keys_in_memory + self.store.mem.sealing().keys;
-        stats.disk_full = self.disk.is_full();
-        (stats.file_bytes, stats.wal_bytes) = self.disk.file_sizes();
-        stats
     }
 
     /// The transaction is durable: shows it to readers and answers.
