@@ -153,9 +153,7 @@ impl Work {
             let before = record.stored.as_ref().map(|stored| stored.places).unwrap_or_default();
             let after = record.places();
             match (&record.stored, after.ready) {
-                (None, Some((lane, priority))) => {
-                    segments.entry(((queue, lane), priority)).or_default().push(seq);
-                }
+                (None, Some(at)) => segments.entry(((queue, at.0), at.1)).or_default().push(seq),
                 // It goes with the segment.
                 (Some(_), None) if self.in_segments.contains(&seq) => {}
                 _ => {
