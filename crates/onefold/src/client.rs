@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::add::BoxFuture;
 use crate::backend::{Backend, EngineBackend, JobResult};
+use crate::schedule::{Schedule, ScheduleView};
 use crate::time::{to_ms, to_timestamp};
 use crate::view::{JobList, JobView, ListQuery, QueueView};
 use crate::{Error, Invalid, Queue, check};
@@ -147,6 +148,36 @@ impl Onefold {
     /// A queue whose jobs carry a `T`.
     pub fn queue<T>(&self, name: impl AsRef<str>) -> Queue<T> {
         Queue::new(self.clone(), name.as_ref())
+    }
+
+    /// A schedule, to be looked at, paused, run or deleted; [`Queue::schedule`] makes one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), onefold::Error> {
+    /// # let onefold = onefold::Onefold::in_memory();
+    /// let reports = onefold.queue("reports");
+    /// let made = reports.schedule("nightly", "the day").cron("30 2 * * *", "Europe/Berlin").await?;
+    /// assert!(made.next_tick.is_some());
+    /// let nightly = onefold.schedule("nightly");
+    /// nightly.pause().await?;
+    /// let job = nightly.run().await?;
+    /// assert_eq!(nightly.get().await?.and_then(|schedule| schedule.last_job), Some(job));
+    /// nightly.delete().await?;
+    /// assert!(onefold.schedules().await?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn schedule(&self, id: impl AsRef<str>) -> Schedule {
+        Schedule::new(Arc::clone(&self.inner.backend), id.as_ref())
+    }
+
+    /// All schedules, by their ids.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleView>, Error> {
+        self.inner.backend.schedules().await
     }
 
     /// All queues, by name.

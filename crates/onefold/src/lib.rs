@@ -15,6 +15,7 @@ mod in_tx;
 mod local_code;
 mod payload;
 mod queue;
+mod schedule;
 mod time;
 mod view;
 mod worker;
@@ -25,6 +26,7 @@ pub use dedup::Dedup;
 pub use error::{Error, ErrorCode, Invalid};
 #[cfg(feature = "engine-postgres")]
 pub use in_tx::{InTxError, Postgres};
+pub use onefold_core::schedule::{Missed, Overlap, Pattern, TickCounts, Timing};
 pub use onefold_core::{
     Added, Backoff, DeadReason, DurationMs, EffectPolicy, EffectRefusal, EffectState, EngineError, Evidence,
     EvidenceKind, FencingToken, FreeOn, GroupHead, JobError, JobId, JobStatus, OnDead, Outcome, Progress,
@@ -36,6 +38,7 @@ pub use onefold_engine_postgres::{OpenError as PostgresOpenError, PostgresConfig
 pub use onefold_engine_sqlite::OpenError;
 pub use payload::{FromPayload, IntoPayload, RawPayload};
 pub use queue::{Queue, Redrive};
+pub use schedule::{Schedule, ScheduleView, SetSchedule};
 pub use view::{AttemptView, JobList, JobView, KeyView, QueueView, Redriven};
 pub use worker::{
     BoxError, CancelReason, Context, EffectError, HandlerError, Job, Once, ReadyWorker, Worker, WorkerReport,

@@ -11,6 +11,7 @@ use onefold_core::{Group, JobFilter, Key, Kind, Label, QueueName, QueuePatch, St
 use crate::add::{Add, AddMany, Bound, BoxFuture, NewJob};
 use crate::backend::Backend;
 use crate::check;
+use crate::schedule::SetSchedule;
 use crate::time::to_timestamp;
 use crate::view::{KeyView, QueueView, RedriveQuery, Redriven};
 use crate::{Error, IntoPayload, Invalid, Onefold};
@@ -139,6 +140,14 @@ impl<T> Queue<T> {
 }
 
 impl<T: IntoPayload> Queue<T> {
+    /// Makes a schedule that adds such a job to this queue at every tick, when awaited: see [`SetSchedule`]. The job has no
+    /// key, delay or time of its own.
+    pub fn schedule(&self, id: impl AsRef<str>, job: impl Into<NewJob<T>>) -> SetSchedule {
+        let backend = Arc::clone(self.backend());
+        let job = job.into().finish(backend.wants());
+        SetSchedule::new(backend, id.as_ref(), self.name.clone(), job)
+    }
+
     /// Adds a job when awaited; concurrent adds share a commit or a request.
     ///
     /// ```

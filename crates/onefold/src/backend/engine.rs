@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use onefold_core::schedule::{ListSchedules, NewSchedule, ScheduleId, Template};
 use onefold_core::{
     AddParams, Added, BoxFuture, Clock, DurationMs, EffectDone, EffectOp, EffectRefusal, Engine, Job,
     JobEdit, JobId, JobSpec, JobStatus, Key, LeaseParams, LeasedJob, ListParams, QueueName, QueuePatch,
     RedriveParams, Refusal, Seq, SettleOp, Settled, State, Timestamp, limits,
 };
 
-use super::{Backend, JobResult, Leased, Outcome, ToAdd};
+use super::{Backend, JobResult, Leased, Outcome, ToAdd, ToSchedule};
 use crate::check::Wants;
+use crate::schedule::ScheduleView;
 use crate::time::to_std;
 use crate::view::{AttemptView, JobList, JobView, KeyView, ListQuery, QueueView, RedriveQuery, Redriven};
 use crate::{Error, ErrorCode, Invalid, RawPayload};
@@ -183,6 +185,46 @@ impl Backend for EngineBackend {
 
     fn delete_queue(&self, name: QueueName, force: bool) -> BoxFuture<'_, Outcome<u64>> {
         Box::pin(async move { Ok(self.engine.delete_queue(name, force).await??.jobs) })
+    }
+
+    fn put_schedule(&self, id: ScheduleId, schedule: ToSchedule) -> BoxFuture<'_, Outcome<ScheduleView>> {
+        let ToSchedule { timing, queue, missed, overlap, job } = schedule;
+        let job =
+            Template { spec: job.job.spec, priority: job.job.priority, max_attempts: job.job.max_attempts };
+        let new = NewSchedule { timing, queue, missed, overlap, job };
+        Box::pin(async move { Ok((&self.engine.put_schedule(id, new).await?.view.schedule).into()) })
+    }
+
+    fn schedule(&self, id: ScheduleId) -> BoxFuture<'_, Outcome<Option<ScheduleView>>> {
+        Box::pin(async move { Ok(self.engine.schedule(id).await?.map(|view| (&view.schedule).into())) })
+    }
+
+    fn schedules(&self) -> BoxFuture<'_, Outcome<Vec<ScheduleView>>> {
+        Box::pin(async move {
+            let mut all: Vec<ScheduleView> = Vec::new();
+            let mut after = None;
+            loop {
+                let page =
+                    self.engine.schedules(ListSchedules { after, limit: limits::LIST_JOBS_MAX }).await?;
+                all.extend(page.schedules.iter().map(|view| ScheduleView::from(&view.schedule)));
+                after = page.schedules.last().map(|view| view.schedule.id.clone());
+                if !page.more {
+                    return Ok(all);
+                }
+            }
+        })
+    }
+
+    fn pause_schedule(&self, id: ScheduleId, paused: bool) -> BoxFuture<'_, Outcome<ScheduleView>> {
+        Box::pin(async move { Ok((&self.engine.pause_schedule(id, paused).await??.schedule).into()) })
+    }
+
+    fn run_schedule(&self, id: ScheduleId) -> BoxFuture<'_, Outcome<JobId>> {
+        Box::pin(async move { Ok(self.engine.run_schedule(id).await??) })
+    }
+
+    fn delete_schedule(&self, id: ScheduleId) -> BoxFuture<'_, Outcome<ScheduleView>> {
+        Box::pin(async move { Ok((&self.engine.delete_schedule(id).await??.schedule).into()) })
     }
 
     fn key(&self, queue: QueueName, key: Key) -> BoxFuture<'_, Outcome<Option<KeyView>>> {

@@ -5,6 +5,7 @@ mod engine;
 mod remote;
 
 use bytes::Bytes;
+use onefold_core::schedule::{Missed, Overlap, ScheduleId, Timing};
 use onefold_core::{
     Added, BoxFuture, DurationMs, EffectDone, EffectOp, FencingToken, Group, JobEdit, JobId, Key, Kind,
     Label, LeaseParams, NewJob, QueueName, QueuePatch, SettleOp, Settled, State, Timestamp, TraceParent,
@@ -15,6 +16,7 @@ pub(crate) use engine::EngineBackend;
 pub(crate) use remote::RemoteBackend;
 
 use crate::check::Wants;
+use crate::schedule::ScheduleView;
 use crate::view::{JobList, JobView, KeyView, ListQuery, QueueView, RedriveQuery, Redriven};
 use crate::{Error, RawPayload};
 
@@ -87,6 +89,24 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Deletes a queue with its jobs and keys, with unfinished jobs only by force. Gives the number of jobs.
     fn delete_queue(&self, name: QueueName, force: bool) -> BoxFuture<'_, Outcome<u64>>;
 
+    /// Makes a schedule, or puts another in its place.
+    fn put_schedule(&self, id: ScheduleId, schedule: ToSchedule) -> BoxFuture<'_, Outcome<ScheduleView>>;
+
+    /// One schedule.
+    fn schedule(&self, id: ScheduleId) -> BoxFuture<'_, Outcome<Option<ScheduleView>>>;
+
+    /// All schedules, by their ids.
+    fn schedules(&self) -> BoxFuture<'_, Outcome<Vec<ScheduleView>>>;
+
+    /// Pauses a schedule or resumes it.
+    fn pause_schedule(&self, id: ScheduleId, paused: bool) -> BoxFuture<'_, Outcome<ScheduleView>>;
+
+    /// Adds a schedule's job now.
+    fn run_schedule(&self, id: ScheduleId) -> BoxFuture<'_, Outcome<JobId>>;
+
+    /// Deletes a schedule.
+    fn delete_schedule(&self, id: ScheduleId) -> BoxFuture<'_, Outcome<ScheduleView>>;
+
     /// Who holds a key.
     fn key(&self, queue: QueueName, key: Key) -> BoxFuture<'_, Outcome<Option<KeyView>>>;
 
@@ -100,6 +120,16 @@ pub(crate) struct ToAdd {
     pub(crate) job: NewJob,
     /// The fingerprint of the caller's own, as it was given: a server hashes it itself.
     pub(crate) fingerprint: Option<String>,
+}
+
+/// A schedule to put, checked.
+#[derive(Debug)]
+pub(crate) struct ToSchedule {
+    pub(crate) timing: Timing,
+    pub(crate) queue: QueueName,
+    pub(crate) missed: Missed,
+    pub(crate) overlap: Overlap,
+    pub(crate) job: ToAdd,
 }
 
 /// A job under lease, as a worker needs it.

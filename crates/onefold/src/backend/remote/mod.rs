@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ::http::StatusCode;
 use bytes::Bytes;
+use onefold_core::schedule::ScheduleId;
 use onefold_core::{
     Added, BoxFuture, DurationMs, EffectAction, EffectDone, EffectOp, JobEdit, JobId, Key, LeaseParams,
     QueueName, QueuePatch, Refusal, SettleOp, Settled, limits,
@@ -21,8 +22,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use self::http::{Call, Http};
-use super::{Backend, JobResult, Leased, Outcome, ToAdd};
+use super::{Backend, JobResult, Leased, Outcome, ToAdd, ToSchedule};
 use crate::check::Wants;
+use crate::schedule::ScheduleView;
 use crate::time::to_std;
 use crate::view::{JobList, JobView, KeyView, ListQuery, QueueView, RedriveQuery, Redriven};
 use crate::{Error, ErrorCode, Invalid};
@@ -103,6 +105,10 @@ fn text(request: &impl Serialize) -> Outcome<Vec<u8>> {
 
 fn queue_path(queue: &QueueName, rest: &str) -> String {
     format!("/v1/queues/{}{rest}", queue.as_str())
+}
+
+fn schedule_path(id: &ScheduleId, rest: &str) -> String {
+    format!("/v1/schedules/{id}{rest}")
 }
 
 fn job_path(id: JobId, rest: &str) -> String {
@@ -315,6 +321,61 @@ impl Backend for RemoteBackend {
             let path = queue_path(&name, if force { "?force=true" } else { "" });
             let body = self.remote.body(Call::delete(path)).await?;
             Ok(parse::<wire::DeletedQueue>(&body)?.jobs)
+        })
+    }
+
+    fn put_schedule(&self, id: ScheduleId, schedule: ToSchedule) -> BoxFuture<'_, Outcome<ScheduleView>> {
+        Box::pin(async move {
+            let request = write::schedule(&schedule)?;
+            let body = self.remote.body(Call::put(schedule_path(&id, ""), request)).await?;
+            read::schedule(&parse(&body)?)
+        })
+    }
+
+    fn schedule(&self, id: ScheduleId) -> BoxFuture<'_, Outcome<Option<ScheduleView>>> {
+        Box::pin(async move {
+            let call = Call::get(schedule_path(&id, ""));
+            let found = self.remote.found(call, ErrorCode::ScheduleNotFound.as_str()).await?;
+            found.map(|body| read::schedule(&parse(&body)?)).transpose()
+        })
+    }
+
+    fn schedules(&self) -> BoxFuture<'_, Outcome<Vec<ScheduleView>>> {
+        Box::pin(async move {
+            let mut all = Vec::new();
+            let mut from = String::new();
+            loop {
+                let path = format!("/v1/schedules?limit={}{from}", limits::LIST_JOBS_MAX);
+                let body = self.remote.body(Call::get(path)).await?;
+                let list: wire::ScheduleList<'_> = parse(&body)?;
+                for schedule in &list.schedules {
+                    all.push(read::schedule(schedule)?);
+                }
+                match list.cursor {
+                    Some(cursor) => from = format!("&cursor={cursor}"),
+                    None => return Ok(all),
+                }
+            }
+        })
+    }
+
+    fn pause_schedule(&self, id: ScheduleId, paused: bool) -> BoxFuture<'_, Outcome<ScheduleView>> {
+        Box::pin(async move {
+            let path = schedule_path(&id, if paused { "/pause" } else { "/resume" });
+            read::schedule(&parse(&self.remote.body(Call::post(path, "{}")).await?)?)
+        })
+    }
+
+    fn run_schedule(&self, id: ScheduleId) -> BoxFuture<'_, Outcome<JobId>> {
+        Box::pin(async move {
+            let body = self.remote.body(Call::post(schedule_path(&id, "/run"), "{}")).await?;
+            read::schedule_run(&parse(&body)?)
+        })
+    }
+
+    fn delete_schedule(&self, id: ScheduleId) -> BoxFuture<'_, Outcome<ScheduleView>> {
+        Box::pin(async move {
+            read::schedule(&parse(&self.remote.body(Call::delete(schedule_path(&id, ""))).await?)?)
         })
     }
 

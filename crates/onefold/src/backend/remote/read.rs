@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use onefold_core::schedule::{Interval, InvalidTiming, Missed, Overlap, Pattern, TickCounts, Timing, Zone};
 use onefold_core::{
     Added, Backoff, DeadReason, DurationMs, EffectDone, EffectState, Evidence, EvidenceKind, FencingToken,
     GroupHead, JobError, JobId, JobStatus, Label, OnDead, Progress, QueueCounts, QueueName, QueueSettings,
@@ -15,6 +16,7 @@ use onefold_wire::{self as wire, RawValue, Span, Text};
 
 use super::{foreign, problem};
 use crate::backend::{Leased, Outcome};
+use crate::schedule::ScheduleView;
 use crate::view::{AttemptView, JobView, KeyView, QueueView, Redriven};
 use crate::{Error, RawPayload};
 
@@ -314,4 +316,46 @@ pub(super) fn key(key: &wire::HeldKey<'_>) -> Outcome<KeyView> {
     };
     let until: Timestamp = from_text(&key.held_until)?;
     Ok(KeyView { job: from_text(&key.id)?, state, until })
+}
+
+/// A schedule.
+pub(super) fn schedule(schedule: &wire::Schedule<'_>) -> Outcome<ScheduleView> {
+    let time = |text: &Option<Text<'_>>| text.as_ref().map(from_text::<Timestamp>).transpose();
+    let unreadable =
+        |_: InvalidTiming| Error::Mistyped("a schedule whose timing this program does not know".to_owned());
+    let pattern = match (&schedule.cron, &schedule.every) {
+        (Some(cron), _) => {
+            let zone: Option<Zone> = schedule.timezone.as_ref().map(from_text).transpose()?;
+            Pattern::cron(cron, zone).map_err(unreadable)?
+        }
+        (None, every) => {
+            let every = every.as_ref().map(span).transpose()?.unwrap_or(DurationMs::ZERO);
+            let anchor = time(&schedule.anchor)?.unwrap_or(Timestamp::EPOCH);
+            Pattern::Every(Interval::new(every, anchor).map_err(|why| unreadable(why.into()))?)
+        }
+    };
+    let timing = Timing::new(pattern, time(&schedule.start)?, time(&schedule.end)?).map_err(unreadable)?;
+    Ok(ScheduleView {
+        id: schedule.id.to_string(),
+        timing,
+        queue: schedule.queue.to_string(),
+        missed: word(&schedule.missed, Missed::parse)?,
+        overlap: word(&schedule.overlap, Overlap::parse)?,
+        paused: schedule.paused,
+        created_at: from_text(&schedule.created_at)?,
+        changed_at: from_text(&schedule.changed_at)?,
+        next_tick: time(&schedule.next_tick)?,
+        last_tick: time(&schedule.last_tick)?,
+        last_job: schedule.last_job.as_ref().map(from_text).transpose()?,
+        ticks: TickCounts {
+            added: schedule.ticks.added,
+            missed: schedule.ticks.missed,
+            overlapped: schedule.ticks.overlapped,
+        },
+    })
+}
+
+/// The job that a schedule was made to add.
+pub(super) fn schedule_run(run: &wire::ScheduleRun<'_>) -> Outcome<JobId> {
+    from_text(&run.id)
 }

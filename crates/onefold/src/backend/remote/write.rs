@@ -2,13 +2,14 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use onefold_core::schedule::Pattern;
 use onefold_core::{
     Backoff, Dedup, DurationMs, EffectAction, EffectOp, End, FreeOn, JobEdit, JobFilter, LeaseParams,
-    OnDuplicate, OnMismatch, Payload, QueuePatch, SettleAction, SettleOp, When, limits,
+    OnDuplicate, OnMismatch, Payload, QueuePatch, SettleAction, SettleOp, Timestamp, When, limits,
 };
 use onefold_wire::{self as wire, RawValue, Span, Text};
 
-use crate::backend::{Outcome, ToAdd};
+use crate::backend::{Outcome, ToAdd, ToSchedule};
 use crate::view::RedriveQuery;
 use crate::{Error, Invalid};
 
@@ -25,6 +26,34 @@ fn raw(text: &[u8]) -> Outcome<&RawValue> {
 
 /// A job to add, as JSON.
 pub(super) fn new_job(to_add: &ToAdd) -> Outcome<Vec<u8>> {
+    super::text(&job(to_add)?)
+}
+
+/// A schedule to put, as JSON.
+pub(super) fn schedule(schedule: &ToSchedule) -> Outcome<Vec<u8>> {
+    let timing = &schedule.timing;
+    let time = |at: Option<Timestamp>| at.map(|at| Text::from(at.to_string()));
+    let (cron, timezone, every, anchor) = match timing.pattern() {
+        Pattern::Cron { cron, zone } => {
+            (Some(Text::from(cron.source())), Some(Text::from(zone.to_string())), None, None)
+        }
+        Pattern::Every(interval) => (None, None, Some(span(interval.every())), time(Some(interval.anchor()))),
+    };
+    super::text(&wire::NewSchedule {
+        cron,
+        timezone,
+        every,
+        anchor,
+        start: time(timing.start()),
+        end: time(timing.end()),
+        queue: schedule.queue.as_str().into(),
+        job: Some(job(&schedule.job)?),
+        missed: Some(schedule.missed.as_str().into()),
+        overlap: Some(schedule.overlap.as_str().into()),
+    })
+}
+
+fn job(to_add: &ToAdd) -> Outcome<wire::NewJob<'_>> {
     let job = &to_add.job;
     let spec = &job.spec;
     let (payload, payload_base64, content_type) = match &spec.payload {
@@ -42,7 +71,7 @@ pub(super) fn new_job(to_add: &ToAdd) -> Outcome<Vec<u8>> {
     };
     let headers = spec.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
     let labels = spec.labels.iter().map(|label| Text::from(label.as_str()));
-    super::text(&wire::NewJob {
+    Ok(wire::NewJob {
         kind: spec.kind.as_ref().map(|kind| kind.as_str().into()),
         payload,
         payload_base64,
