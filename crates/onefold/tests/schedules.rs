@@ -14,6 +14,8 @@ use onefold_server::Config;
 use tokio::net::TcpListener;
 
 const HOUR: Duration = Duration::from_secs(3_600);
+/// In the year 2100.
+const LATER: Duration = Duration::from_secs(4_102_444_800);
 
 fn code<T: std::fmt::Debug>(outcome: Result<T, Error>) -> String {
     outcome.unwrap_err().code().to_owned()
@@ -42,7 +44,7 @@ async fn a_schedule_is_the_same_here_and_there() {
         let set = || {
             let job = NewJob::new(7).kind("report").priority(-1);
             let set = queue.schedule("nightly", job).cron("30 2 * * *", "Europe/Berlin");
-            set.missed(Missed::All).overlap(Overlap::Skip).end(SystemTime::now() + 48 * HOUR)
+            set.missed(Missed::All).overlap(Overlap::Skip).end(SystemTime::UNIX_EPOCH + LATER)
         };
         let made = set().await.unwrap();
         assert!(made.next_tick.is_some() && made.queue == "q" && made.overlap == Overlap::Skip);
@@ -76,7 +78,14 @@ async fn what_cannot_be_a_schedule_is_refused() {
     assert_eq!(code(queue.schedule("s", 1).cron("@daily", "CET+1").await), "invalid-time-zone");
     assert_eq!(code(queue.schedule("s", 1).every(Duration::from_millis(1)).await), "invalid-duration");
     assert_eq!(
-        code(queue.schedule("s", 1).every(HOUR).end(SystemTime::UNIX_EPOCH).start(SystemTime::now()).await),
+        code(
+            queue
+                .schedule("s", 1)
+                .every(HOUR)
+                .end(SystemTime::UNIX_EPOCH)
+                .start(SystemTime::UNIX_EPOCH + LATER)
+                .await
+        ),
         "invalid-schedule"
     );
     assert_eq!(code(with(NewJob::new(1).key("k")).await), "invalid-schedule");
