@@ -5,6 +5,7 @@
 //! Invariants I1 to I11 are those of `docs/guide/invariants.md`.
 
 mod allowed;
+mod callback;
 pub mod canonical;
 mod clock;
 mod dedup;
@@ -28,6 +29,7 @@ mod target;
 mod timestamp;
 
 pub use allowed::*;
+pub use callback::callback;
 pub use clock::*;
 pub use dedup::*;
 pub use duration::*;

@@ -28,6 +28,8 @@ const WINDOW: DurationMs = DurationMs::from_ms(1_000);
 const AHEAD_MAX: u32 = 100;
 /// Jobs of one lease at the most.
 const LEASE_MAX: u32 = 500;
+/// How long nothing is sent to a target that said that it is gone.
+const GONE_PAUSE: DurationMs = DurationMs::from_ms(3_600_000);
 /// Between two sweeps of connections nobody uses.
 const SWEEP: DurationMs = DurationMs::from_ms(10_000);
 
@@ -286,6 +288,10 @@ impl Run {
     fn end(&mut self, state: &mut State, news: LaneNews) {
         if let Some(pass) = self.pass.take() {
             let now = self.shared.clock.monotonic();
+            // Parking for good waits for a way to resume: until then a target that is gone is asked again now and then.
+            let gone = news.health == Health::Gone;
+            let news =
+                if gone { LaneNews { health: Health::Unknown, pause: Some(GONE_PAUSE) } } else { news };
             state.lanes.finish(&self.origin, pass, news, now);
         }
     }

@@ -211,6 +211,8 @@ pub(crate) struct Work {
     checkpoints: BTreeMap<i64, Bytes>,
     free_keys: Vec<(QueueNumber, String, i64)>,
     dropped_keys: Vec<KeyPlace>,
+    /// Jobs that finished and of whose end somebody is to be told.
+    to_tell: Vec<i64>,
     stale_ready: Vec<(LineNumber, i16, i64)>,
     /// Jobs of this transaction that stand in segments it claimed.
     pub(crate) in_segments: HashSet<i64>,
@@ -244,6 +246,7 @@ impl Work {
             checkpoints: BTreeMap::new(),
             free_keys: Vec::new(),
             dropped_keys: Vec::new(),
+            to_tell: Vec::new(),
             stale_ready: Vec::new(),
             in_segments: HashSet::new(),
             segments_left: Vec::new(),

@@ -102,6 +102,7 @@ macro_rules! conformance_tests {
                 whoever_delivers_hears_of_it,
                 a_draining_store_hands_out_no_deliveries,
                 i10_no_delivery_starts_after_retry_until,
+                each_end_is_told_once,
             }
             $crate::part_tests! { $harness; edit:
                 a_waiting_job_can_be_changed,

@@ -13,7 +13,7 @@ use crate::{
     ItemResult, Job, JobEdit, JobFilter, JobId, JobSpec, JobStatus, JobView, Key, Lane, LeaseParams,
     LeasedJob, NewJob, OnDead, Outcome, QueueCounts, QueueName, QueueSettings, Refusal, RepeatDecision,
     RetryPolicy, Seq, Setting, SettleAction, SettleOp, Settled, Starts, State, StoreEvent, Timestamp,
-    TokenSequence, Waiting, WorkerName, decide_repeat, limits, replaced_run_at, run_at,
+    TokenSequence, Waiting, WorkerName, callback, decide_repeat, limits, replaced_run_at, run_at,
 };
 
 #[derive(Debug, Clone)]
@@ -204,6 +204,12 @@ impl Model {
                 self.free_key(&job.queue, key.as_ref(), id);
             }
             self.tell_group_passed(&job, now);
+            let told =
+                self.find(id).and_then(|ended| callback(&ended.job, &ended.spec, ended.result.as_ref()));
+            if let Some(mut new) = told {
+                self.queue_mut(&job.queue).settings.clone().apply_to(&mut new);
+                self.insert(&job.queue, new, now);
+            }
         }
         Ok(())
     }

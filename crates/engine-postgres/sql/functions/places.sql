@@ -72,11 +72,16 @@ CREATE OR REPLACE FUNCTION onefold.write_change(was onefold.jobs, job onefold.jo
 DECLARE
     is_blocking boolean := was.blocks;
     is_finished boolean := job.state >= 4;
+    callback text := CASE WHEN job.state = 4 THEN 'on_success' WHEN job.state > 4 THEN 'on_failure' END;
     before record;
     after record;
     now_phase smallint;
     told smallint[] := '{}';
 BEGIN
+    IF spec.extra -> callback IS NOT NULL THEN
+        PERFORM onefold.refuse('not-yet', format('the job has %s: end it through the server, which tells of it',
+            callback));
+    END IF;
     IF job.state <> was.state THEN
         is_blocking := job.state IN (5, 6) AND settings ->> 'on_dead' IS NOT DISTINCT FROM 'block';
     END IF;

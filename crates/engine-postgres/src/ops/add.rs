@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use onefold_core::{
     AddParams, Added, Event, EvidenceKind, Fingerprint, Hold, Holder, ItemResult, Job, JobId, JobSpec,
-    JobStatus, Key, NewJob, QueueName, Refusal, RepeatDecision, State, decide_repeat, limits,
+    JobStatus, Key, NewJob, QueueName, Refusal, RepeatDecision, State, callback, decide_repeat, limits,
     replaced_run_at, rules, run_at,
 };
 
@@ -172,6 +172,24 @@ fn add_by_key(work: &mut Work, queue: QueueNumber, new: NewJob, id: JobId) -> Ou
         }
         RepeatDecision::RejectStaleVersion => Err(Refusal::VersionStale { existing: hold.job }),
     })
+}
+
+/// Adds the jobs that tell of ends, in the transaction of those.
+pub(crate) async fn tell_ends(work: &mut Work) -> Outcome<()> {
+    let mut told = Vec::new();
+    for seq in work.take_to_tell() {
+        let Some(record) = work.record(seq) else { continue };
+        let queue = record.queue;
+        if let Some(mut new) = callback(&record.job, &record.spec, work.new_result(seq)) {
+            work.queue(queue)?.settings.apply_to(&mut new);
+            told.push((queue, new));
+        }
+    }
+    let seqs = work.take_seqs(told.len()).await?;
+    for ((queue, new), seq) in told.into_iter().zip(seqs) {
+        insert(work, queue, new, work.new_id(seq)?)?;
+    }
+    Ok(())
 }
 
 pub(super) fn insert(work: &mut Work, queue: QueueNumber, new: NewJob, id: JobId) -> Outcome<Added> {

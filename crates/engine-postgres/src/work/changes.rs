@@ -77,6 +77,10 @@ impl Work {
         let finishes = state.is_finished() && !from.is_finished();
         if finishes {
             self.effects.finished.push(id);
+            // Without an event it goes with its queue.
+            if record.spec.told_of(state).is_some() && changed.as_ref().is_ok_and(Option::is_some) {
+                self.to_tell.push(seq);
+            }
             if let Some(key) = key.filter(|_| frees) {
                 self.free_key(queue, &key, seq);
             }
@@ -211,6 +215,15 @@ impl Work {
 
     pub(crate) fn put_result(&mut self, seq: i64, result: Option<Bytes>) {
         self.results.insert(seq, result);
+    }
+
+    /// The result this transaction put.
+    pub(crate) fn new_result(&self, seq: i64) -> Option<&Bytes> {
+        self.results.get(&seq).and_then(Option::as_ref)
+    }
+
+    pub(crate) fn take_to_tell(&mut self) -> Vec<i64> {
+        std::mem::take(&mut self.to_tell)
     }
 
     pub(crate) fn put_checkpoint(&mut self, seq: i64, value: Bytes) {

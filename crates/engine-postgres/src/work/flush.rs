@@ -28,6 +28,7 @@ const SEGMENT_MIN: usize = 4;
 impl Work {
     /// Writes everything that is not written yet. The transaction stays open.
     pub(crate) async fn flush(&mut self) -> Outcome<()> {
+        crate::ops::add::tell_ends(self).await?;
         let (new_keys, mut batch) = self.key_statements();
         self.write_jobs(&mut batch);
         self.write_places(&mut batch);

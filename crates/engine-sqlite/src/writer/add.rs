@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use onefold_core::{
     AddParams, Added, Event, EventKind, EvidenceKind, Fingerprint, Hold, Holder, ItemResult, Job, JobId,
-    JobSpec, JobStatus, Key, NewJob, Refusal, RepeatDecision, Seq, State, decide_repeat, limits,
+    JobSpec, JobStatus, Key, NewJob, Refusal, RepeatDecision, Seq, State, callback, decide_repeat, limits,
     replaced_run_at, rules, run_at,
 };
 
@@ -90,6 +90,24 @@ impl Store<'_> {
         };
         self.put(entry);
         Ok((not_started, version))
+    }
+
+    /// Adds the jobs that tell of ends, in the transaction of those.
+    pub(crate) fn tell_ends(&mut self) -> StoreResult<()> {
+        for seq in std::mem::take(&mut self.to_tell) {
+            let Some(mut ended) = self.take(seq)? else { continue };
+            let spec = self.spec(&mut ended)?;
+            let result = crate::reader::read_optional(&mut self.stmts.result_select, ended.job.id.seq())?;
+            let told = callback(&ended.job, &spec, result.as_ref());
+            let queue = ended.queue;
+            ended.spec = Some(spec);
+            self.put(ended);
+            if let (Some(mut new), Some(found)) = (told, self.mem.queue(queue)) {
+                found.settings.apply_to(&mut new);
+                self.insert(queue, new)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn insert(&mut self, queue: QueueId, new: NewJob) -> StoreResult<Added> {

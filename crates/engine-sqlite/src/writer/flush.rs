@@ -125,6 +125,7 @@ impl Store<'_> {
         }
         self.events.clear();
         self.shown.clear();
+        self.to_tell.clear();
         self.finished.clear();
         self.ended.clear();
     }

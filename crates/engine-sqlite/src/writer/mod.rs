@@ -191,6 +191,7 @@ impl<'c> Writer<'c> {
         let mut served = Vec::new();
         for command in group {
             outcomes.push(self.execute(command)?);
+            self.store.tell_ends()?;
             self.serve_parked(&mut served)?;
         }
         // A poll may stand before the job it wants in one group: it is not parked yet, so nobody
@@ -201,6 +202,8 @@ impl<'c> Writer<'c> {
                 *outcome = self.lease(params)?;
             }
         }
+        // Of those that expired while others were leased.
+        self.store.tell_ends()?;
         if !self.disk.is_full() {
             self.store.seal_some()?;
         }

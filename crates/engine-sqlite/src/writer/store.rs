@@ -32,6 +32,8 @@ pub(crate) struct Terms {
     pub(crate) free_on: FreeOn,
     pub(crate) group: Option<Group>,
     pub(crate) lane: Lane,
+    /// Somebody is to be told of its end.
+    tells: bool,
     backoff: Option<Arc<Backoff>>,
     timeout: DurationMs,
 }
@@ -44,6 +46,7 @@ impl Terms {
             group: spec.group.clone(),
             backoff: spec.backoff.clone().map(Arc::new),
             lane: spec.target.lane(),
+            tells: spec.on_success.is_some() || spec.on_failure.is_some(),
             timeout: spec.attempt_timeout(),
         }
     }
@@ -148,6 +151,8 @@ pub(crate) struct Store<'c> {
     pub(super) events: EventLog,
     /// Jobs that finished in this transaction.
     pub(crate) finished: Vec<u64>,
+    /// Jobs that finished and of whose end somebody is to be told.
+    pub(super) to_tell: Vec<u64>,
     /// Attempts that ended in this transaction.
     pub(crate) ended: Vec<AttemptOutcome>,
     /// Timers up to this bucket are in memory; and when the transaction began.
@@ -197,6 +202,7 @@ impl<'c> Store<'c> {
             default_backoff: Backoff::default(),
             events: EventLog::default(),
             finished: Vec::new(),
+            to_tell: Vec::new(),
             ended: Vec::new(),
             timers_loaded: -1,
             timers_loaded_before: -1,
@@ -251,6 +257,10 @@ impl<'c> Store<'c> {
         }
         if after.state.is_finished() && !before.state.is_finished() {
             self.finished.push(seq);
+            // Without an event it goes with its queue.
+            if entry.terms.tells && event.is_some() {
+                self.to_tell.push(seq);
+            }
             self.note_retention(entry);
             if entry.terms.free_on.frees(after.state) {
                 self.free_key_of(entry)?;

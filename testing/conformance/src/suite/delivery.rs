@@ -300,3 +300,41 @@ pub async fn i10_no_delivery_starts_after_retry_until(h: &mut dyn Harness) {
     assert_eq!(ids(h, ask(9)).await, []);
     assert_eq!(h.state(id).await, State::Dead);
 }
+
+/// HTTP targets: of each end of a job somebody is told once, by a job of its own in the same queue: of success and of failure,
+/// also of jobs that workers run, and again after a redrive.
+pub async fn each_end_is_told_once(h: &mut dyn Harness) {
+    let asking = |mut new: NewJob| {
+        new.spec.on_success = Some(target("https://ok.example/"));
+        new.spec.on_failure = Some(target("https://bad.example/"));
+        new
+    };
+    let told = async |h: &dyn Harness| {
+        let leased = lease(h, ask(9)).await;
+        assert_eq!(leased.len(), 1, "{leased:?}");
+        h.end((&leased[0]).into(), complete()).await;
+        let text: serde_json::Value = serde_json::from_slice(leased[0].spec.payload.bytes()).unwrap();
+        let url = leased[0].spec.target.http().unwrap().url.to_string();
+        let word = |name: &str| text[name].as_str().unwrap_or_default().to_owned();
+        (word("job_id"), word("state"), word("reason"), text["result"].clone(), url)
+    };
+    let none = serde_json::Value::Null;
+    let (ok, bad) = ("https://ok.example/".to_owned(), "https://bad.example/".to_owned());
+    let id = h.add("q", asking(job())).await;
+    h.end(h.take("q").await, crate::complete_with("[1.50]")).await;
+    let result = serde_json::json!([1.5]);
+    assert_eq!(told(h).await, (id.to_string(), "completed".into(), String::new(), result, ok));
+    let id = h.add_dead("q", asking(job())).await;
+    let expected = (id.to_string(), "dead".into(), "permanent".into(), none.clone(), bad.clone());
+    assert_eq!(told(h).await, expected);
+    h.retry(id).await.unwrap();
+    h.end(h.take("q").await, crate::fail_for_good()).await;
+    assert_eq!(told(h).await, expected, "each end is told");
+    let id = h.add("q", asking(job())).await;
+    h.cancel(id).await.unwrap();
+    assert_eq!(told(h).await, (id.to_string(), "cancelled".into(), String::new(), none, bad));
+    h.add("q", job()).await;
+    h.end(h.take("q").await, complete()).await;
+    assert_eq!(ids(h, ask(9)).await, []);
+    assert_eq!(h.counts("q").await.accepted, 8);
+}

@@ -453,6 +453,12 @@ impl Engine for Shared {
         let engine = Arc::clone(&self.0);
         apart(async move {
             engine.open()?;
+            for op in &ops {
+                let told = engine.inner.get(op.id).await?.is_some_and(|view| goes_out(&view.spec));
+                if told {
+                    return engine.inner.settle(ops).await;
+                }
+            }
             engine.settle_all(ops).await
         })
     }
@@ -461,6 +467,9 @@ impl Engine for Shared {
         let engine = Arc::clone(&self.0);
         apart(async move {
             engine.open()?;
+            if engine.inner.get(id).await?.is_some_and(|view| goes_out(&view.spec)) {
+                return engine.inner.cancel(id, force).await;
+            }
             engine.cancel_one(id, force).await
         })
     }
