@@ -1,5 +1,4 @@
-//! Writing what a unit of work changed: one statement for each table that is touched, all sent
-//! together.
+//! Writing what a unit of work changed: one statement for each table that is touched, all sent together.
 
 use std::collections::BTreeMap;
 
