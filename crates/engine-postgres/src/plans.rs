@@ -38,8 +38,15 @@ const WALKS: &[&str] = &[
 ];
 
 /// Statements that find queues: those are few, and while there are none either of their two keys is taken.
-const OF_QUEUES: &[&str] =
-    &["jobs/load", "queues/lock", "queues/of_jobs", "queues/of_names", "queues/of_numbers", "queues/set"];
+const OF_QUEUES: &[&str] = &[
+    "jobs/load",
+    "queues/lock",
+    "queues/of_jobs",
+    "queues/of_names",
+    "queues/of_numbers",
+    "queues/set",
+    "queues/starts",
+];
 
 /// ADR 0014, on tables nothing is known about: nothing is read from end to end, and no row is looked for among all
 /// those of its namespace.

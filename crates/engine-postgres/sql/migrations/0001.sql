@@ -36,6 +36,8 @@ CREATE TABLE onefold.rates (
     full_until_ms bigint,
     PRIMARY KEY (ns, queue)
 ) WITH (fillfactor = 50);
+CREATE INDEX rates_last ON onefold.rates (last_ms);
+CREATE INDEX rates_full_until ON onefold.rates (full_until_ms);
 
 -- Where a job stands, with its latest attempt. No index but the key, and room in each page for what its jobs become: so
 -- updates stay there (HOT), and the table is no larger in the end.
