@@ -46,6 +46,7 @@ const OF_QUEUES: &[&str] = &[
     "queues/of_numbers",
     "queues/set",
     "queues/starts",
+    "tick/opened_rates",
 ];
 
 /// ADR 0014, on tables nothing is known about: nothing is read from end to end, and no row is looked for among all
