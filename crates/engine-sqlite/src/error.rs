@@ -12,6 +12,10 @@ pub(crate) enum StoreError {
     Corrupt(String),
     #[error("there are no fencing tokens left")]
     TokensExhausted,
+    #[error(
+        "a statement of a closure gave up the store's whole transaction; nothing of the closure was written"
+    )]
+    Abandoned,
 }
 
 pub(crate) type StoreResult<T> = Result<T, StoreError>;
@@ -31,6 +35,7 @@ impl StoreError {
         match self {
             StoreError::Corrupt(what) => EngineError::Corrupt(what.clone()),
             StoreError::TokensExhausted => EngineError::TokensExhausted,
+            StoreError::Abandoned => EngineError::Io(self.to_string()),
             StoreError::Sql(
                 error @ (rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::IntegralValueOutOfRange(..)

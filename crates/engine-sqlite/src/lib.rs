@@ -11,6 +11,7 @@ mod events;
 pub mod inspect;
 mod key_index;
 mod ledger_id;
+mod local;
 mod open;
 mod reader;
 mod rows;
@@ -39,8 +40,10 @@ use rusqlite::Connection;
 
 use disk::{Disk, FreeSpace};
 use error::StoreResult;
+pub use local::{LocalDone, LocalError, LocalStep, LocalTx, LocalWork};
 use open::DirLock;
 pub use open::OpenError;
+pub use rusqlite;
 use shared::Shared;
 use writer::{Answer, Command, Writer};
 
@@ -151,6 +154,15 @@ impl SqliteEngine {
         })
     }
 
+    /// Writes rows of the user's own tables in the engine's transaction, and completes the job whose step they are in the same:
+    /// all of it is durable, or nothing. The work runs on the writer's thread, beside which nobody else writes: keep it short.
+    ///
+    /// # Errors
+    /// [`EngineError`]: nothing was written.
+    pub fn local(&self, step: LocalStep, work: LocalWork) -> BoxFuture<'_, EngineResult<LocalDone>> {
+        self.ask(|answer| Command::Local(step, Mutex::new(work), answer))
+    }
+
     fn ask<T: Send + 'static>(
         &self,
         command: impl FnOnce(Answer<T>) -> Command,
@@ -231,6 +243,9 @@ fn write(
         Ok(connections) => connections,
         Err(error) => return refuse(error),
     };
+    if let Err(error) = local::guard(&mut conn, Arc::clone(&shared.users_statements)) {
+        return refuse(refused(error.into()));
+    }
     let log_pages = match disk::watch_log(&mut conn) {
         Ok(pages) => pages,
         Err(error) => return refuse(refused(error.to_string())),

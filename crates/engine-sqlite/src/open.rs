@@ -224,7 +224,7 @@ impl From<StoreError> for String {
         match error {
             StoreError::Sql(error) => explain(&error),
             StoreError::Corrupt(what) => format!("{what}; restore a backup"),
-            error @ StoreError::TokensExhausted => error.to_string(),
+            error @ (StoreError::TokensExhausted | StoreError::Abandoned) => error.to_string(),
         }
     }
 }

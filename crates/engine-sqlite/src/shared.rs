@@ -1,7 +1,7 @@
 //! What the writer lets others see after each commit, and who waits for it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use onefold_core::promise::{Promise, Resolver, promise};
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     finished_waiting: AtomicUsize,
     finished: Mutex<HashMap<u64, Vec<Resolver<()>>>>,
     events: Mutex<Vec<(EventCursor, Resolver<()>)>>,
+    /// What the writer's connection prepares now is the user's.
+    pub(crate) users_statements: Arc<AtomicBool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,6 +9,8 @@ mod backend;
 mod check;
 mod client;
 mod dedup;
+#[cfg(feature = "engine-sqlite")]
+mod embedded;
 mod error;
 #[cfg(feature = "engine-postgres")]
 mod in_tx;
@@ -23,6 +25,8 @@ mod worker;
 pub use add::{Add, AddMany, Bound, BoxFuture, JobBuilder, NewJob};
 pub use client::{Edit, List, Onefold};
 pub use dedup::Dedup;
+#[cfg(feature = "engine-sqlite")]
+pub use embedded::{Embedded, LocalTx};
 pub use error::{Error, ErrorCode, Invalid};
 #[cfg(feature = "engine-postgres")]
 pub use in_tx::{InTxError, Postgres};
@@ -35,7 +39,7 @@ pub use onefold_core::{
 #[cfg(feature = "engine-postgres")]
 pub use onefold_engine_postgres::{OpenError as PostgresOpenError, PostgresConfig};
 #[cfg(feature = "engine-sqlite")]
-pub use onefold_engine_sqlite::OpenError;
+pub use onefold_engine_sqlite::{OpenError, rusqlite};
 pub use payload::{FromPayload, IntoPayload, RawPayload};
 pub use queue::{Queue, Redrive};
 pub use schedule::{Schedule, ScheduleView, SetSchedule};

@@ -436,7 +436,7 @@ pub(super) fn readable<T>(read: StoreResult<T>) -> StoreResult<Result<T, String>
     match read {
         Ok(value) => Ok(Ok(value)),
         Err(StoreError::Corrupt(damage)) => Ok(Err(damage)),
-        Err(error @ (StoreError::Sql(_) | StoreError::TokensExhausted)) => Err(error),
+        Err(error @ (StoreError::Sql(_) | StoreError::TokensExhausted | StoreError::Abandoned)) => Err(error),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the writer is asked to do, and the answers held back until the commit.
 
+use std::sync::Mutex;
+
 use bytes::Bytes;
 use onefold_core::promise::Resolver;
 use onefold_core::schedule::{NewSchedule, PutSchedule, ScheduleId, ScheduleView};
@@ -9,6 +11,8 @@ use onefold_core::{
     QueuePatch, QueueView, RedriveParams, Redriven, Setting, SettleAction, SettleOp, Settled, StoreStats,
     Ticked,
 };
+
+use crate::local::{LocalDone, LocalStep, LocalWork};
 
 /// The place an answer goes to.
 pub(crate) type Answer<T> = Resolver<EngineResult<T>>;
@@ -38,6 +42,7 @@ pub(crate) enum Command {
     PauseSchedule(ScheduleId, bool, Answer<ItemResult<ScheduleView>>),
     RunSchedule(ScheduleId, Answer<ItemResult<JobId>>),
     DeleteSchedule(ScheduleId, Answer<ItemResult<ScheduleView>>),
+    Local(LocalStep, Mutex<LocalWork>, Answer<LocalDone>),
     Tick(Answer<Ticked>),
     TickSooner(Resolver<()>),
     Stats(Answer<StoreStats>),
@@ -62,7 +67,9 @@ impl Command {
     pub(crate) fn needs_space(&self) -> bool {
         let begins = |op: &EffectOp| matches!(op.action, EffectAction::Begin(_));
         match self {
-            Command::Add(..) | Command::PutSchedule(..) | Command::RunSchedule(..) => true,
+            Command::Add(..) | Command::Local(..) | Command::PutSchedule(..) | Command::RunSchedule(..) => {
+                true
+            }
             Command::Effects(ops, _) => ops.iter().any(begins),
             _ => false,
         }
@@ -93,6 +100,7 @@ impl Command {
             Command::PutSchedule(_, _, answer) => no(answer, error),
             Command::PauseSchedule(_, _, answer) | Command::DeleteSchedule(_, answer) => no(answer, error),
             Command::RunSchedule(_, answer) => no(answer, error),
+            Command::Local(_, _, answer) => no(answer, error),
             Command::Tick(answer) => no(answer, error),
             Command::Stats(answer) => no(answer, error),
             Command::Drain(answer) | Command::Close(answer) => no(answer, error),
@@ -121,6 +129,7 @@ pub(crate) enum Outcome {
     PutSchedule(Box<PutSchedule>),
     Schedule(ItemResult<Box<ScheduleView>>),
     RunSchedule(ItemResult<JobId>),
+    Local(LocalDone),
     Tick(Ticked),
     Stats(StoreStats),
     Done,
@@ -165,6 +174,7 @@ impl Command {
                 Outcome::Schedule(value),
             ) => ok(answer, value.map(|view| *view)),
             (Command::RunSchedule(_, answer), Outcome::RunSchedule(value)) => ok(answer, value),
+            (Command::Local(_, _, answer), Outcome::Local(value)) => ok(answer, value),
             (Command::Tick(answer), Outcome::Tick(value)) => ok(answer, value),
             (Command::Stats(answer), Outcome::Stats(value)) => ok(answer, value),
             (Command::Drain(answer) | Command::Close(answer), Outcome::Done) => ok(answer, ()),

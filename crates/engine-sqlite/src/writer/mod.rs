@@ -11,6 +11,7 @@ mod jobs;
 mod lease;
 pub(crate) mod ledger;
 pub(crate) mod line;
+mod local;
 mod manage;
 pub(crate) mod memory;
 mod parked;
@@ -257,6 +258,7 @@ impl<'c> Writer<'c> {
             Command::RunSchedule(id, _) => Outcome::RunSchedule(store.run_schedule(id)?),
             Command::DeleteSchedule(id, _) => Outcome::Schedule(store.delete_schedule(id)?),
             Command::Tick(_) => Outcome::Tick(self.tick()?),
+            Command::Local(step, work, _) => Outcome::Local(self.local(step, work)?),
             Command::Stats(_) => Outcome::Stats(self.store_stats()),
             Command::Drain(_) => {
                 // Polls behind it in this group get nothing any more, nor do those that are parked.
@@ -438,11 +440,13 @@ impl<'c> Writer<'c> {
                     self.finish_in_head_room(others);
                 }
             }
-            EngineError::Corrupt(_) | EngineError::TokensExhausted if group.len() > 1 => {
+            EngineError::Corrupt(_) | EngineError::TokensExhausted | EngineError::Io(_)
+                if group.len() > 1 =>
+            {
                 // What one asks for must not stop the work of others.
                 group.into_iter().for_each(|command| self.serve(vec![command]));
             }
-            EngineError::Corrupt(_) | EngineError::TokensExhausted => {
+            EngineError::Corrupt(_) | EngineError::TokensExhausted | EngineError::Io(_) => {
                 group.into_iter().for_each(|command| command.fail(verdict.clone()))
             }
             _ => {

@@ -201,6 +201,11 @@ impl Context {
         Ok(settled)
     }
 
+    /// The attempt is over in the store: there is nothing left to say about it.
+    pub(crate) fn over(&self) {
+        self.lease.signal(CancelReason::LeaseLost);
+    }
+
     pub(super) fn lease(&self) -> &Lease {
         &self.lease
     }

@@ -13,7 +13,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::context::Context;
-use super::lease::CancelReason;
 use super::outcome::{BoxError, HandlerError};
 use super::retry::Retry;
 use crate::time::{to_ms, to_std};
@@ -269,7 +268,7 @@ impl Once {
 
     /// The attempt is over in the store: there is nothing left to say about it.
     fn over(&self) {
-        self.context.lease().signal(CancelReason::LeaseLost);
+        self.context.over();
     }
 }
 
