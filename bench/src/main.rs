@@ -5,6 +5,7 @@ mod engine;
 mod floor;
 mod http;
 mod postgres;
+mod schedules;
 
 use clap::{Parser, Subcommand};
 
@@ -30,6 +31,8 @@ enum What {
     Postgres(postgres::Args),
     /// On PostgreSQL, a million waiting jobs beside a transaction that is held open.
     Xmin(postgres::xmin::Args),
+    /// What idle schedules cost, and how soon jobs that fall due at once are all leased.
+    Schedules(schedules::Args),
     #[command(hide = true)]
     PostgresNode { plan: String },
     #[command(hide = true)]
@@ -44,6 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         What::Http(args) => http::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
         What::Postgres(args) => postgres::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
         What::Xmin(args) => postgres::xmin::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
+        What::Schedules(args) => schedules::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
         What::PostgresNode { plan } => {
             postgres::run_node(&plan).map_err(|error| error as Box<dyn std::error::Error>)
         }

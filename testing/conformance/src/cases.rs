@@ -90,6 +90,7 @@ macro_rules! conformance_tests {
             }
             $crate::part_tests! { $harness; delivery:
                 each_side_gets_only_its_own,
+                a_schedules_job_may_be_delivered,
                 i1_a_target_is_handed_out_unchanged,
                 a_lane_gives_no_more_than_its_room,
                 lanes_take_turns,

@@ -106,7 +106,7 @@ fn shell<'a>(job: &'a Job, spec: &'a JobSpec, waiting: Option<Waiting>) -> wire:
 }
 
 /// Values of `authorization` and `cookie` are not shown.
-fn target(target: &HttpTarget) -> wire::Target<'_> {
+pub(crate) fn target(target: &HttpTarget) -> wire::Target<'_> {
     let headers = target.headers.as_map().iter().map(|(name, value)| {
         let shown = if value.is_sensitive() {
             Text::from("(not shown)")

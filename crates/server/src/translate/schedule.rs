@@ -8,7 +8,7 @@ use onefold_core::{Timestamp, limits};
 use onefold_wire::{self as wire, ErrorCode, Text};
 
 use super::add::{Around, new_job};
-use super::job::{headers, payload};
+use super::job::{headers, payload, target};
 use super::{backoff_view, duration, shown, span, time, time_text, word};
 use crate::extract::queue_name;
 use crate::failure::Failure;
@@ -162,6 +162,9 @@ fn job(view: &ScheduleView) -> Result<wire::NewJob<'_>, Failure> {
         labels: (!spec.labels.is_empty()).then(labels),
         retain: spec.retain.map(span),
         traceparent: spec.traceparent.as_ref().map(|trace| Text::from(trace.as_str())),
+        target: spec.target.http().map(target),
+        on_success: spec.on_success.as_deref().map(target),
+        on_failure: spec.on_failure.as_deref().map(target),
         ..wire::NewJob::default()
     })
 }

@@ -9,7 +9,9 @@ use onefold_core::{
     WorkerName, limits,
 };
 
-use crate::{Build, Harness, Lease, call, complete, fail_for, job, keyed, ms, secs, snooze};
+use crate::{
+    Build, Harness, Lease, asked, call, complete, every, fail_for, job, keyed, ms, secs, snooze, template,
+};
 
 fn target(url: &str) -> Arc<HttpTarget> {
     Arc::new(HttpTarget::post(TargetUrl::parse(url).expect("a URL")))
@@ -72,6 +74,19 @@ pub async fn each_side_gets_only_its_own(h: &mut dyn Harness) {
     h.retry(http).await.unwrap();
     assert!(!h.lease_ids("q", 9).await.contains(&http));
     assert_eq!(one(h).await.id, http);
+}
+
+/// Schedules: the job of a schedule may be one that is delivered, and its tick goes with it.
+pub async fn a_schedules_job_may_be_delivered(h: &mut dyn Harness) {
+    let mut new = asked(every(secs(60), h.now()));
+    new.job = template(aimed(job(), "a"));
+    h.put_schedule("s", new).await;
+    h.pass(secs(60)).await;
+    let leased = lease(h, ask(9)).await;
+    let [delivery] = leased.as_slice() else { panic!("{leased:?}") };
+    assert_eq!(delivery.spec.target, aimed(job(), "a").spec.target);
+    assert_eq!(h.ticks_of("q").await.len(), 1);
+    assert!(h.nothing_to_lease("q").await);
 }
 
 /// I1: a target is kept and handed out as it was given.
