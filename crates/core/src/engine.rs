@@ -20,8 +20,8 @@ use crate::schedule::{ScheduleEvent, Schedules};
 use crate::state::words;
 use crate::{
     Attempt, Backoff, DeadReason, Dedup, DurationMs, Effect, EffectName, EffectOp, EffectPage, EffectResult,
-    End, Event, FencingToken, Group, Job, JobId, JobSpec, JobView, Key, Kind, Label, Lane, ListEffects,
-    Outcome, Progress, QueueName, Rate, State, Timestamp, WorkerName,
+    End, Event, Exchange, FencingToken, Group, Job, JobId, JobSpec, JobView, Key, Kind, Label, Lane,
+    ListEffects, Outcome, Progress, QueueName, Rate, State, Timestamp, WorkerName,
 };
 
 /// What an engine's operations return.
@@ -466,6 +466,8 @@ pub enum SettleAction {
     Checkpoint(Bytes),
     /// Log lines.
     Log(Vec<String>),
+    /// What an HTTP delivery was.
+    Exchange(Box<Exchange>),
 }
 
 /// An accepted settle.

@@ -208,6 +208,9 @@ pub struct Attempt {
     /// What the handler last said about how far it is. May be lost in a crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// What was sent where, and what came back, if the attempt was an HTTP delivery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Box<Exchange>>,
     /// The handler's last log lines. May be lost in a crash.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
@@ -217,6 +220,61 @@ pub struct Attempt {
     /// Failures that came after the lease was gone (I5).
     #[serde(default, skip_serializing_if = "LateWrites::is_empty")]
     pub late_failure: LateWrites,
+}
+
+/// One HTTP delivery: what was sent where, and what came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// How the target was asked.
+    pub method: String,
+    /// Where.
+    pub url: String,
+    /// The other end of the connection the request went over, once there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Whether an earlier delivery had used that connection.
+    #[serde(default)]
+    pub reused: bool,
+    /// Connections that did not come about, in order: address, and the code of why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dials: Vec<(String, String)>,
+    /// The answer's status, if its head was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The answer's headers, 8 KiB of them. A stranger's words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// The beginning of the answer's body, at most 16 KiB; that of a completed job is its result. A stranger's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Instead of `body`, if that is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+    /// Bytes of the body that came.
+    #[serde(default)]
+    pub body_bytes: u64,
+    /// The code of why there was no whole answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// How long each part took, in milliseconds: names, connecting, TLS, to the end of the answer's head, its body, all.
+    pub timing: ExchangeTiming,
+}
+
+/// How long the parts of a delivery took, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ExchangeTiming {
+    /// Looking the host up.
+    pub dns: u64,
+    /// Connecting, over all addresses tried.
+    pub connect: u64,
+    /// The TLS handshake.
+    pub tls: u64,
+    /// From sending the request to the end of the head of the answer.
+    pub head: u64,
+    /// Reading the body.
+    pub body: u64,
+    /// All of it.
+    pub total: u64,
 }
 
 /// How far a handler says it is.

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Attempt, AttemptEnd, Backoff, DeadReason, DurationMs, Entropy, Event, FencingToken, IllegalTransition,
-    Job, JobError, Outcome, Progress, State, Timestamp, WorkerName, limits, retry_until, transition,
+    Attempt, AttemptEnd, Backoff, DeadReason, DurationMs, Entropy, Event, Exchange, FencingToken,
+    IllegalTransition, Job, JobError, Outcome, Progress, State, Timestamp, WorkerName, limits, retry_until,
+    transition,
 };
 
 /// The retry policy of a job, resolved.
@@ -165,6 +166,7 @@ pub fn lease(
         poll,
         end: None,
         progress: None,
+        exchange: None,
         log: Vec::new(),
         late_success: Default::default(),
         late_failure: Default::default(),
@@ -372,6 +374,13 @@ pub fn renew_lease(job: &mut Job, timeout: DurationMs, now: Timestamp) {
 pub fn record_progress(job: &mut Job, progress: Progress) {
     if let Some(attempt) = &mut job.attempt {
         attempt.progress = Some(progress);
+    }
+}
+
+/// Records what an HTTP delivery was.
+pub fn record_exchange(job: &mut Job, exchange: Exchange) {
+    if let Some(attempt) = &mut job.attempt {
+        attempt.exchange = Some(Box::new(exchange));
     }
 }
 

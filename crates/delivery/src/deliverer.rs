@@ -14,7 +14,7 @@ use onefold_runtime::{Deliverer, Room};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::stored::StoredAnswer;
+use crate::stored::{StoredAnswer, exchange};
 use crate::{
     Answer, Cause, Client, Delivery, DeliveryHeaders, Health, JobVerdict, LaneLimits, LaneNews, LaneState,
     Lanes, Pass, Report, SigningKeys, Stamp,
@@ -361,7 +361,11 @@ impl Shared {
         };
         let report = self.client.deliver(delivery).await;
         let verdict = report.verdict(self.clock.now());
-        Made { news: verdict.lane, ops: give_back(job, self.end_of(job, &verdict.job, &report)) }
+        let exchange = exchange(target, &report, verdict.job == JobVerdict::Complete);
+        let action = SettleAction::Exchange(Box::new(exchange));
+        let mut ops = vec![SettleOp { id: job.job.id, token: attempt.token, action }];
+        ops.extend(give_back(job, self.end_of(job, &verdict.job, &report)));
+        Made { news: verdict.lane, ops }
     }
 
     fn end_of(&self, job: &LeasedJob, verdict: &JobVerdict, report: &Report) -> End {

@@ -2,9 +2,10 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use onefold_core::{Exchange, ExchangeTiming, HttpTarget};
 use serde::Serialize;
 
-use crate::Answer;
+use crate::{Answer, Report};
 
 /// Bytes of the headers of an answer that are kept, names and values together.
 const HEADERS_KEPT: usize = 8 * 1024;
@@ -56,5 +57,39 @@ fn text(answer: &Answer) -> Option<&str> {
             answer.body.get(..error.valid_up_to()).and_then(|whole| std::str::from_utf8(whole).ok())
         }
         Err(_) => None,
+    }
+}
+
+/// What is kept of a delivery with its attempt. The body of a job that completed is its result, and not kept twice.
+pub(crate) fn exchange(target: &HttpTarget, report: &Report, completed: bool) -> Exchange {
+    let answer = report.answer().map(StoredAnswer::of);
+    let (status, body_bytes) =
+        (answer.as_ref().map(|a| a.status), answer.as_ref().map_or(0, |a| a.body_bytes));
+    let (headers, body, body_base64) = answer.map(|a| (a.headers, a.body, a.body_base64)).unwrap_or_default();
+    let timing = &report.timing;
+    Exchange {
+        method: target.method.as_str().to_owned(),
+        url: target.url.as_str().to_owned(),
+        address: report.connection.map(|connection| connection.address.to_string()),
+        reused: report.connection.is_some_and(|connection| connection.reused),
+        dials: report
+            .dials
+            .iter()
+            .map(|(address, why)| (address.to_string(), why.code().to_owned()))
+            .collect(),
+        status,
+        headers,
+        body: body.filter(|_| !completed),
+        body_base64: body_base64.filter(|_| !completed),
+        body_bytes,
+        failure: report.failure().map(|failure| failure.code().to_owned()),
+        timing: ExchangeTiming {
+            dns: timing.dns.as_ms(),
+            connect: timing.connect.as_ms(),
+            tls: timing.tls.as_ms(),
+            head: timing.head.as_ms(),
+            body: timing.body.as_ms(),
+            total: timing.total.as_ms(),
+        },
     }
 }

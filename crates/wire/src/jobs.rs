@@ -131,6 +131,63 @@ pub struct Job<'a> {
     pub effects: Option<Vec<Effect<'a>>>,
 }
 
+/// One HTTP delivery. What the target answered is a stranger's words: escape it wherever it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Exchange<'a> {
+    /// How the target was asked.
+    #[serde(borrow)]
+    pub method: Text<'a>,
+    /// Where.
+    #[serde(borrow)]
+    pub url: Text<'a>,
+    /// The other end of the connection the request went over, once there was one.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Text<'a>>,
+    /// Whether an earlier delivery had used that connection.
+    pub reused: bool,
+    /// Connections that did not come about, in order: address, and the code of why.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub dials: Vec<(Text<'a>, Text<'a>)>,
+    /// The answer's status, if its head was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The answer's headers, up to 8 KiB.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(Text<'a>, Text<'a>)>,
+    /// The beginning of the answer's body, up to 16 KiB; that of a completed job is in its result.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Text<'a>>,
+    /// Instead of `body`, if that is not UTF-8.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<Text<'a>>,
+    /// Bytes of the body that came.
+    pub body_bytes: u64,
+    /// The code of why there was no whole answer.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Text<'a>>,
+    /// How long each part took.
+    pub timing_ms: ExchangeTiming,
+}
+
+/// How long the parts of a delivery took, in milliseconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExchangeTiming {
+    /// Looking the host up.
+    pub dns: u64,
+    /// Connecting, over all addresses tried.
+    pub connect: u64,
+    /// The TLS handshake.
+    pub tls: u64,
+    /// From sending the request to the end of the head of the answer.
+    pub head: u64,
+    /// Reading the body.
+    pub body: u64,
+    /// All of it.
+    pub total: u64,
+}
+
 /// Why an attempt failed, in the handler's words.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -175,6 +232,9 @@ pub struct Attempt<'a> {
     /// What the handler last said about how far it is.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress<'a>>,
+    /// What was sent where and what came back, if it was an HTTP delivery.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Box<Exchange<'a>>>,
     /// The handler's last log lines.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<Text<'a>>,

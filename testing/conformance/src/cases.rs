@@ -104,6 +104,7 @@ macro_rules! conformance_tests {
                 a_draining_store_hands_out_no_deliveries,
                 i10_no_delivery_starts_after_retry_until,
                 each_end_is_told_once,
+                i1_an_exchange_is_kept_with_its_attempt,
             }
             $crate::part_tests! { $harness; edit:
                 a_waiting_job_can_be_changed,

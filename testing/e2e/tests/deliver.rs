@@ -68,6 +68,9 @@ fn a_target_gets_each_job_once_and_its_answer_is_the_result() {
             (&json!(200), r#"{"order":7}"#)
         );
         assert_eq!(text(&done, &["target", "url"]), receiver.url("/echo/x?y=z"));
+        let exchange = &done["attempts"][0]["exchange"];
+        assert_eq!((text(exchange, &["method"]), &exchange["status"]), ("PUT", &json!(200)));
+        assert!(receiver.url("/").contains(text(exchange, &["address"])), "{exchange}");
     });
 }
 
@@ -97,6 +100,9 @@ fn a_failing_target_is_tried_again_and_the_others_go_on() {
         let dead = ended(&mut client, text(&failing, &["id"]), "dead");
         assert_eq!(text(&dead, &["reason"]), "attempts");
         assert_eq!(text(&dead, &["error", "kind"]), "status-500");
+        for attempt in dead["attempts"].as_array().unwrap() {
+            assert_eq!(text(attempt, &["exchange", "body"]), r#"{"status":"500"}"#);
+        }
         ended(&mut client, text(&fine, &["id"]), "completed");
         assert_eq!(onefold_e2e::job(&mut client, text(&pull, &["id"]))["state"], "available");
     });

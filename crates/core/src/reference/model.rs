@@ -669,6 +669,10 @@ impl Model {
                     rules::record_progress(&mut record.job, progress.clone());
                     None
                 }
+                SettleAction::Exchange(exchange) => {
+                    rules::record_exchange(&mut record.job, exchange.as_ref().clone());
+                    None
+                }
                 SettleAction::Checkpoint(value) => {
                     record.checkpoint = Some(value.clone());
                     None

@@ -118,6 +118,10 @@ fn settle_one(work: &mut Work, op: &SettleOp, receipts: &Receipts) -> Outcome<It
                 rules::append_log(&mut record.job, lines);
                 None
             }
+            SettleAction::Exchange(exchange) => {
+                rules::record_exchange(&mut record.job, exchange.as_ref().clone());
+                None
+            }
             SettleAction::Checkpoint(_) => None,
         };
         Ok::<_, IllegalTransition>(event)

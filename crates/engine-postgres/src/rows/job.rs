@@ -1,7 +1,7 @@
 //! Where a job stands, and its attempts.
 
 use onefold_core::{
-    Attempt, AttemptEnd, DeadReason, FencingToken, Job, JobError, JobId, JobSpec, LateWrites,
+    Attempt, AttemptEnd, DeadReason, Exchange, FencingToken, Job, JobError, JobId, JobSpec, LateWrites,
     Outcome as AttemptOutcome, Progress, QueueName, State, Timestamp, WorkerName,
 };
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ struct More {
     error: Option<JobError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange: Option<Box<Exchange>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     log: Vec<String>,
     #[serde(skip_serializing_if = "LateWrites::is_empty")]
@@ -45,6 +47,7 @@ pub(crate) fn more_json(attempt: &Attempt) -> Option<String> {
     let more = More {
         error: attempt.end.as_ref().and_then(|end| end.error.clone()),
         progress: attempt.progress.clone(),
+        exchange: attempt.exchange.clone(),
         log: attempt.log.clone(),
         late_success: attempt.late_success,
         late_failure: attempt.late_failure,
@@ -105,6 +108,7 @@ fn read_attempt(columns: &mut Columns<'_>) -> Outcome<Option<Attempt>> {
         poll: poll.map(i64::cast_unsigned),
         end,
         progress: more.progress,
+        exchange: more.exchange,
         log: more.log,
         late_success: more.late_success,
         late_failure: more.late_failure,

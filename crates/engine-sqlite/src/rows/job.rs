@@ -2,8 +2,8 @@
 //! packed into `body`, padded so that the row keeps its length and an update overwrites it in place.
 
 use onefold_core::{
-    Attempt, AttemptEnd, DurationMs, FencingToken, Job, JobError, JobId, LateWrites, Progress, QueueName,
-    Timestamp, WorkerName,
+    Attempt, AttemptEnd, DurationMs, Exchange, FencingToken, Job, JobError, JobId, LateWrites, Progress,
+    QueueName, Timestamp, WorkerName,
 };
 use rusqlite::{Row, Statement};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ struct AttemptRest {
     error: Option<JobError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange: Option<Box<Exchange>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     log: Vec<String>,
     #[serde(skip_serializing_if = "LateWrites::is_empty")]
@@ -45,6 +47,7 @@ impl AttemptRest {
         let error = attempt.end.as_ref().and_then(|end| end.error.clone());
         let nothing = error.is_none()
             && attempt.progress.is_none()
+            && attempt.exchange.is_none()
             && attempt.log.is_empty()
             && attempt.late_success.is_empty()
             && attempt.late_failure.is_empty();
@@ -54,6 +57,7 @@ impl AttemptRest {
         let rest = AttemptRest {
             error,
             progress: attempt.progress.clone(),
+            exchange: attempt.exchange.clone(),
             log: attempt.log.clone(),
             late_success: attempt.late_success,
             late_failure: attempt.late_failure,
@@ -311,6 +315,7 @@ impl<'a> Packed<'a> {
             poll,
             end,
             progress: rest.progress,
+            exchange: rest.exchange,
             log: rest.log,
             late_success: rest.late_success,
             late_failure: rest.late_failure,

@@ -57,6 +57,10 @@ impl Store<'_> {
                 rules::record_progress(&mut entry.job, progress.clone());
                 entry.touch();
             }
+            SettleAction::Exchange(exchange) => {
+                rules::record_exchange(&mut entry.job, exchange.as_ref().clone());
+                entry.touch();
+            }
             SettleAction::Checkpoint(value) => {
                 let crc = rows::value_crc(seq.get(), value);
                 self.stmts.checkpoint_put.execute((seq.get() as i64, &value[..], crc))?;

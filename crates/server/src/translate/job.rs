@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use onefold_core::{
-    Attempt, AttemptEnd, Evidence, HttpTarget, Job, JobEdit, JobError, JobSpec, JobSummary, JobView,
-    LateWrites, Payload, Waiting,
+    Attempt, AttemptEnd, Evidence, Exchange, ExchangeTiming, HttpTarget, Job, JobEdit, JobError, JobSpec,
+    JobSummary, JobView, LateWrites, Payload, Waiting,
 };
 use onefold_wire::{self as wire, Headers, RawValue, Text};
 
@@ -147,9 +147,32 @@ fn attempt(attempt: &Attempt) -> wire::Attempt<'_> {
             percent: progress.percent,
             message: progress.message.as_deref().map(Text::from),
         }),
+        exchange: attempt.exchange.as_deref().map(|exchange| Box::new(exchange_view(exchange))),
         log: attempt.log.iter().map(|line| Text::from(line.as_str())).collect(),
         late_success: late_writes(&attempt.late_success),
         late_failure: late_writes(&attempt.late_failure),
+    }
+}
+
+fn exchange_view(of: &Exchange) -> wire::Exchange<'_> {
+    let text = |text: &Option<String>| text.clone().map(Text::from);
+    let pairs = |pairs: &[(String, String)]| {
+        pairs.iter().map(|(a, b)| (Text::from(a.clone()), Text::from(b.clone()))).collect()
+    };
+    let ExchangeTiming { dns, connect, tls, head, body, total } = of.timing;
+    wire::Exchange {
+        method: Text::from(of.method.as_str()),
+        url: Text::from(of.url.as_str()),
+        address: text(&of.address),
+        reused: of.reused,
+        dials: pairs(&of.dials),
+        status: of.status,
+        headers: pairs(&of.headers),
+        body: text(&of.body),
+        body_base64: text(&of.body_base64),
+        body_bytes: of.body_bytes,
+        failure: text(&of.failure),
+        timing_ms: wire::ExchangeTiming { dns, connect, tls, head, body, total },
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use onefold_core::{
-    DeliveryParams, DurationMs, End, GroupHead, HttpTarget, JobId, Lane, LeaseParams, LeasedJob, NewJob,
-    OnDuplicate, QueuePatch, Refusal, State, Target, TargetHeaders, TargetMethod, TargetUrl, Waiting,
-    WorkerName, limits,
+    DeliveryParams, DurationMs, End, Exchange, ExchangeTiming, GroupHead, HttpTarget, JobId, Lane,
+    LeaseParams, LeasedJob, NewJob, OnDuplicate, QueuePatch, Refusal, SettleAction, State, Target,
+    TargetHeaders, TargetMethod, TargetUrl, Waiting, WorkerName, limits,
 };
 
 use crate::{
@@ -352,4 +352,35 @@ pub async fn each_end_is_told_once(h: &mut dyn Harness) {
     h.end(h.take("q").await, complete()).await;
     assert_eq!(ids(h, ask(9)).await, []);
     assert_eq!(h.counts("q").await.accepted, 8);
+}
+
+/// HTTP targets: what was sent where and what came back is kept with its attempt, also when others follow (I1).
+pub async fn i1_an_exchange_is_kept_with_its_attempt(h: &mut dyn Harness) {
+    let exchange = |status| Exchange {
+        method: "POST".into(),
+        url: "https://a.example/".into(),
+        address: Some("192.0.2.1:443".into()),
+        reused: true,
+        dials: vec![("[2001:db8::1]:443".into(), "connect-refused".into())],
+        status: Some(status),
+        headers: vec![("a".into(), "b".into())],
+        body: Some("x".repeat(16 * 1024)),
+        body_base64: None,
+        body_bytes: 20_000,
+        failure: None,
+        timing: ExchangeTiming { total: 7, ..ExchangeTiming::default() },
+    };
+    let id = h.add("q", to("a")).await;
+    for status in [500, 200] {
+        let lease = one(h).await;
+        h.settle(lease, SettleAction::Exchange(Box::new(exchange(status)))).await.unwrap();
+        let end = if status == 200 { complete() } else { fail_for(secs(1)) };
+        h.end(lease, end).await;
+        h.pass(secs(1)).await;
+    }
+    if h.flags().reopen {
+        h.reopen_after_crash().await;
+    }
+    let kept: Vec<_> = h.view(id).await.attempts.into_iter().map(|a| *a.exchange.unwrap()).collect();
+    assert_eq!(kept, [exchange(500), exchange(200)]);
 }

@@ -178,6 +178,11 @@ fn settle_op(op: &SettleOp) -> Outcome<wire::SettleOp<'_>> {
         SettleAction::Log(lines) => {
             wire::SettleOp::log(id, token, lines.iter().map(|line| line.as_str().into()).collect())
         }
+        // Who delivers has the store at hand: to a server, it is a line of the log.
+        SettleAction::Exchange(exchange) => {
+            let line = format!("{} {}", exchange.method, exchange.url);
+            wire::SettleOp::log(id, token, vec![Text::from(line)])
+        }
     })
 }
 
