@@ -137,7 +137,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "cli",
         proves: "the release binary as a stranger meets it: every command, the demo, and the README's tour as printed",
-        tools: &["node", "npm", "python3", "sqlite3"],
+        tools: &["postgres", "node", "npm", "python3", "sqlite3"],
         env: &[ONEFOLD_BIN],
         steps: &[
             RELEASE,

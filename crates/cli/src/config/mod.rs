@@ -131,11 +131,11 @@ pub(crate) struct ServeArgs {
     pub(crate) drain_timeout: Option<DurationMs>,
     /// Also deliver to addresses of this range, like 10.0.0.0/8, or to this one; several times for several. Public
     /// addresses are allowed, and this machine's own to a server that only listens there
-    /// [env: ONEFOLD_ALLOW_TARGET, several with commas] [file: allow_target]
+    /// [env: ONEFOLD_ALLOW_TARGET] [file: allow_target]; several there with commas
     #[arg(long, value_name = "CIDR")]
     pub(crate) allow_target: Vec<Cidr>,
     /// Deliver to ADDR:PORT2 what goes to HOST:PORT1; URL, certificate and signature stay those of HOST. Empty HOST or
-    /// PORT1 mean any; several times for several [env: ONEFOLD_CONNECT_TO, several with commas] [file: connect_to]
+    /// PORT1 mean any; several times for several [env: ONEFOLD_CONNECT_TO] [file: connect_to]; several there with commas
     #[arg(long, value_name = "HOST:PORT1:ADDR:PORT2")]
     pub(crate) connect_to: Vec<ConnectTo>,
     /// Also believe the authorities in this file (PEM) when delivering to https targets
