@@ -110,24 +110,18 @@ pub(crate) async fn client(config: &PostgresConfig, runtime: &Handle) -> Result<
 
 /// The version of the schema, if there is one.
 pub(crate) async fn version(client: &Client, schema: &str) -> Result<Option<i32>, OpenError> {
-    let there = client
+    // In one statement: another program may be making the schema just now, and one that looks twice sees half of it.
+    let found = client
         .query_typed(
-            "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = $1 AND c.relname = 'schema_versions'",
+            "SELECT c.relname = 'schema_versions' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 ORDER BY 1 DESC LIMIT 1",
             &[(&schema, tokio_postgres::types::Type::TEXT)],
         )
         .await?;
-    if there.is_empty() {
-        let foreign = client
-            .query_typed(
-                "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 LIMIT 1",
-                &[(&schema, tokio_postgres::types::Type::TEXT)],
-            )
-            .await?;
-        return match foreign.is_empty() {
-            true => Ok(None),
-            false => Err(OpenError::Foreign { schema: schema.to_owned() }),
-        };
+    match found.first().map(|row| row.try_get(0)).transpose()? {
+        Some(true) => {}
+        Some(false) => return Err(OpenError::Foreign { schema: schema.to_owned() }),
+        None => return Ok(None),
     }
     let text = format!("SELECT coalesce(max(version), 0) FROM {}.schema_versions", quoted(schema));
     let rows = client.query_typed(&text, &[]).await?;

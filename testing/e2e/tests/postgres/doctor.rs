@@ -95,8 +95,9 @@ fn dead_rows_are_found() {
     let address = address_of(&postgres);
     drop(room.serve(&address));
     let ready = format!("{}.ready", room.schema);
-    postgres
-        .psql(&format!("INSERT INTO {ready} SELECT 0, 1, 0, seq, false FROM generate_series(1, 30000) seq"));
+    postgres.psql(&format!(
+        "INSERT INTO {ready} (queue, priority, seq, grouped) SELECT 1, 0, seq, false FROM generate_series(1, 30000) seq"
+    ));
     postgres.psql(&format!("DELETE FROM {ready}"));
     until("the server to have counted", PATIENCE, || {
         let (_, report) = checks(&room, &address);
