@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use onefold_core::{
-    AddParams, Added, EffectOp, EffectRefusal, EffectResult, EngineError, EngineResult, ItemResult, NewJob,
-    Refusal, SettleOp, Settled,
+    AddParams, Added, BoxFuture, EffectOp, EffectRefusal, EffectResult, EngineError, EngineResult,
+    ItemResult, NewJob, Refusal, SettleOp, Settled,
 };
 use tokio::time::Instant;
 
@@ -22,58 +22,60 @@ pub(crate) async fn add(node: &Node, params: AddParams) -> EngineResult<Vec<Item
     let (queue, jobs) = (&params.queue, &params.jobs);
     // So that a queue in somebody's open transaction is not taken for a key.
     commit!(node, |work| ops::add::make_queue(work, queue))?;
-    let has_key = |item: usize| jobs.get(item).is_some_and(holds_key);
-    let until = node.locks_until();
-    let mut outcomes = Vec::with_capacity(jobs.len());
-    let mut left = Halves::of(jobs.len());
-    while let Some(items) = left.next() {
-        let part = AddParams {
-            queue: queue.clone(),
-            jobs: jobs.get(items.clone()).unwrap_or_default().to_vec(),
-            atomic: false,
-        };
-        let (calls, wait) = (&[&part], node.patience(&items, until).await?);
-        match commit!(node, within Some(wait.length), |work| ops::add::add(work, calls)) {
-            Ok(mut done) => outcomes.extend(done.pop().unwrap_or_default()),
-            Err(Failed::Locked) if items.len() > 1 => left.split(items),
-            Err(Failed::Locked) if has_key(items.start) => outcomes.push(Err(Refusal::KeyInProgress)),
-            Err(failed) => return Err(or_told_before(failed, &outcomes)),
-        }
-    }
-    Ok(outcomes)
+    let in_use = |item: usize| jobs.get(item).is_some_and(holds_key).then_some(Err(Refusal::KeyInProgress));
+    let add = |items: Range<usize>, wait| -> Part<'_, _> {
+        let part = jobs.get(items).unwrap_or_default().to_vec();
+        let part = AddParams { queue: queue.clone(), jobs: part, atomic: false };
+        Box::pin(async move {
+            let calls = &[&part];
+            let done = commit!(node, within Some(wait), |work| ops::add::add(work, calls));
+            done.map(|mut done| done.pop().unwrap_or_default())
+        })
+    };
+    in_halves(node, jobs.len(), add, in_use).await
 }
 
 /// Does what the holders of leases say.
 pub(crate) async fn settle(node: &Node, ops: &[SettleOp]) -> EngineResult<Vec<ItemResult<Settled>>> {
-    let until = node.locks_until();
-    let mut outcomes = Vec::with_capacity(ops.len());
-    let mut left = Halves::of(ops.len());
-    while let Some(items) = left.next() {
-        let part = ops.get(items.clone()).unwrap_or_default();
-        let wait = node.patience(&items, until).await?;
-        match commit!(node, within Some(wait.length), |work| ops::settle::settle(work, part)) {
-            Ok(done) => outcomes.extend(done),
-            Err(Failed::Locked) if items.len() > 1 => left.split(items),
-            Err(Failed::Locked) => outcomes.push(Err(Refusal::JobInProgress)),
-            Err(failed) => return Err(or_told_before(failed, &outcomes)),
-        }
-    }
-    Ok(outcomes)
+    let settle = |items: Range<usize>, wait| -> Part<'_, _> {
+        let part = ops.get(items).unwrap_or_default();
+        Box::pin(async move { commit!(node, within Some(wait), |work| ops::settle::settle(work, part)) })
+    };
+    in_halves(node, ops.len(), settle, |_| Some(Err(Refusal::JobInProgress))).await
 }
 
 /// Does what is asked for with effects.
 pub(crate) async fn effects(node: &Node, ops: &[EffectOp]) -> EngineResult<Vec<EffectResult>> {
+    let apply = |items: Range<usize>, wait| -> Part<'_, _> {
+        let part = ops.get(items).unwrap_or_default();
+        Box::pin(async move { commit!(node, within Some(wait), |work| ops::effects::apply(work, part)) })
+    };
+    in_halves(node, ops.len(), apply, |_| Some(Err(EffectRefusal::JobInProgress))).await
+}
+
+/// Some items of a call being done, for as long as locks may be waited for.
+type Part<'c, T> = BoxFuture<'c, Result<Vec<T>, Failed>>;
+
+/// Does the items of a call together, and in halves where somebody's transaction is in the way, until those stand alone
+/// that it is in the way of: `in_use` says what they are told, `None` if it cannot be their own row that is held.
+async fn in_halves<'c, T>(
+    node: &Node,
+    count: usize,
+    part: impl Fn(Range<usize>, Duration) -> Part<'c, T>,
+    in_use: impl Fn(usize) -> Option<T>,
+) -> EngineResult<Vec<T>> {
     let until = node.locks_until();
-    let mut outcomes = Vec::with_capacity(ops.len());
-    let mut left = Halves::of(ops.len());
+    let mut outcomes = Vec::with_capacity(count);
+    let mut left = Halves::of(count);
     while let Some(items) = left.next() {
-        let part = ops.get(items.clone()).unwrap_or_default();
         let wait = node.patience(&items, until).await?;
-        match commit!(node, within Some(wait.length), |work| ops::effects::apply(work, part)) {
+        match part(items.clone(), wait.length).await {
             Ok(done) => outcomes.extend(done),
             Err(Failed::Locked) if items.len() > 1 => left.split(items),
-            Err(Failed::Locked) => outcomes.push(Err(EffectRefusal::JobInProgress)),
-            Err(failed) => return Err(or_told_before(failed, &outcomes)),
+            Err(failed) => match in_use(items.start).filter(|_| matches!(failed, Failed::Locked)) {
+                Some(told) => outcomes.push(told),
+                None => return Err(or_told_before(failed, &outcomes)),
+            },
         }
     }
     Ok(outcomes)
