@@ -28,7 +28,8 @@ pub(crate) fn is_sound(printed: &[String], orders: u64) {
         assert_eq!(&line[24..30], "PASS  ", "{line}");
     }
     assert!(
-        printed.iter().any(|line| line.starts_with("why did job_") && line.contains("killed after charging"))
+        printed.iter().any(|line| line.starts_with("why did job_") && line.contains("killed after charging")),
+        "{page}"
     );
     assert!(printed.last().unwrap().starts_with("Next: "), "{page}");
 }
