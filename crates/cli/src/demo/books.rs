@@ -68,8 +68,16 @@ impl OrderTold {
     }
 }
 
+/// What had been told at some moment.
+#[derive(Debug)]
+pub(super) struct SoFar {
+    pub(super) jobs: HashMap<JobId, JobTold>,
+    pub(super) acknowledged: u64,
+    pub(super) highest_token: u64,
+}
+
 /// What was told of a job.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct JobTold {
     /// Its leases: attempt, token.
     pub(super) leases: Vec<(u32, u64)>,
@@ -179,6 +187,15 @@ impl Books {
     fn charged_and_not_acked(&self, worker: u32) -> Vec<(JobId, (u32, u32))> {
         let held = self.held.get(&worker).into_iter().flatten();
         held.filter(|held| held.charged).map(|held| (held.id, (worker, held.attempt))).collect()
+    }
+
+    /// What was told until now.
+    pub(super) fn so_far(&self) -> SoFar {
+        SoFar {
+            jobs: self.jobs.clone(),
+            acknowledged: self.acknowledged(),
+            highest_token: self.highest_token,
+        }
     }
 
     /// Everything that was acknowledged and must be there whatever is killed: adds, leases, acks.

@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use onefold_core::{JobId, State};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::books::{Books, JobTold};
+use super::books::{Books, JobTold, SoFar};
 use super::crew::{Crew, Ears, Heard, Member};
 use super::plan::Plan;
 use super::receiver::Receiver;
@@ -31,7 +33,7 @@ const PAUSE_BEATS_MAX: u32 = 100;
 
 pub(super) struct Director {
     cast: Cast,
-    crew: Crew,
+    crew: Arc<Crew>,
     ears: Ears,
     stage: Stage,
     servers: Vec<Server>,
@@ -45,6 +47,8 @@ pub(super) struct Director {
     plan: Plan,
     books: Books,
     kills: Kills,
+    /// The server that was killed, on its way back.
+    returning: JoinSet<Result<Returned, Failure>>,
     restarts: Vec<Restart>,
     bar: Bar,
 }
@@ -54,6 +58,13 @@ struct Server {
     process: Option<Member>,
     url: String,
     client: Client,
+}
+
+/// A server that was killed and serves again.
+struct Returned {
+    nth: usize,
+    process: Member,
+    restart: Restart,
 }
 
 /// A worker that was stopped.
@@ -94,7 +105,7 @@ impl Director {
         let (receiver_process, receiver_url) = crew.start_serving(&["receiver"], &[]).await?;
         let mut director = Director {
             cast: Cast { orders: args.orders, seed, naive_only: args.naive_only },
-            crew,
+            crew: Arc::new(crew),
             ears,
             stage,
             servers,
@@ -108,6 +119,7 @@ impl Director {
             plan: Plan::draw(seed, args.orders),
             books: Books::default(),
             kills: Kills::default(),
+            returning: JoinSet::new(),
             restarts: Vec::new(),
             bar: Bar::new(output),
         };
@@ -167,8 +179,12 @@ impl Director {
             loop {
                 tokio::select! {
                     () = &mut until_beat => break,
-                    Some(heard) = self.ears.next() => self.hear(heard).await?,
+                    Some(returned) = self.returning.join_next() => {
+                        self.returned(returned.map_err(Failure::failed)??);
+                    }
+                    Some(heard) = self.ears.next() => self.hear(heard)?,
                 }
+                self.strike_server();
             }
             self.end_long_pause()?;
             if self.is_over().await? {
@@ -179,7 +195,7 @@ impl Director {
         Err(self.crew.explain(&format!("the demo does not come to its end: {counts:?}")))
     }
 
-    async fn hear(&mut self, Heard { pid, report }: Heard) -> Result<(), Failure> {
+    fn hear(&mut self, Heard { pid, report }: Heard) -> Result<(), Failure> {
         match report {
             None if self.workers.contains_key(&pid) => {
                 return Err(self.crew.explain("a worker ended by itself"));
@@ -212,9 +228,6 @@ impl Director {
         }
         let what = format!("{} SIGKILLs", self.kills.workers + self.kills.servers);
         self.bar.set(&what, self.books.acks.min(self.cast.orders.into()), self.cast.orders.into());
-        if self.plan.server_kills.is_due(self.books.adds + self.books.charges) {
-            self.strike_server().await?;
-        }
         Ok(())
     }
 
@@ -273,34 +286,32 @@ impl Director {
         self.workers.get(&paused.pid).map_or(Ok(()), Member::resume)
     }
 
-    /// Kills a server, starts it again on the same data and port, and looks whether everything is there that was
-    /// acknowledged before.
-    async fn strike_server(&mut self) -> Result<(), Failure> {
+    /// Kills a server if it is time for that, and has it start again on the same data and port. Meanwhile the others go on,
+    /// and are struck as well.
+    fn strike_server(&mut self) {
+        if !self.returning.is_empty() || !self.plan.server_kills.is_due(self.books.adds + self.books.charges)
+        {
+            return;
+        }
         let nth = usize::try_from(self.kills.servers).unwrap_or(0) % self.servers.len().max(1);
-        let Some(server) = self.servers.get_mut(nth) else { return Ok(()) };
+        let Some(server) = self.servers.get_mut(nth) else { return };
         if let Some(process) = server.process.take() {
             process.kill();
         }
         self.kills.servers += 1;
-        let listen = server.url.trim_start_matches("http://").to_owned();
-        server.process = Some(self.stage.start_server(&self.crew, &listen).await?.0);
-        let client = server.client.clone();
-        let there: HashMap<JobId, Row> =
-            survey::rows(&client).await?.into_iter().map(|row| (row.id, row)).collect();
-        let is_there = |(id, told): (&JobId, &JobTold)| {
-            let leased = told.leases.iter().map(|(attempt, _)| *attempt).max().unwrap_or(0);
-            there.get(id).is_some_and(|row| {
-                row.attempts >= leased && (told.completed.is_none() || row.state == State::Completed.as_str())
-            })
-        };
-        let missing = self.books.jobs.iter().filter(|told| !is_there(*told)).count();
-        self.restarts.push(Restart {
-            acknowledged: self.books.acknowledged(),
-            missing: missing as u64,
-            highest_token_before: self.books.highest_token,
-            token_after: survey::probe(&client).await?,
+        let (client, listen) = (server.client.clone(), server.url.trim_start_matches("http://").to_owned());
+        let (stage, crew, told) = (self.stage.clone(), Arc::clone(&self.crew), self.books.so_far());
+        self.returning.spawn(async move {
+            let process = stage.start_server(&crew, &listen).await?.0;
+            Ok(Returned { nth, process, restart: look_back(&client, &told).await? })
         });
-        Ok(())
+    }
+
+    fn returned(&mut self, Returned { nth, process, restart }: Returned) {
+        if let Some(server) = self.servers.get_mut(nth) {
+            server.process = Some(process);
+        }
+        self.restarts.push(restart);
     }
 
     /// Everything was sent and ended, and nobody holds anything or is stopped.
@@ -308,6 +319,7 @@ impl Director {
         let idle = |pid: &u32| self.books.held(*pid).is_empty();
         let quiet = self.producers.is_empty()
             && self.paused.is_none()
+            && self.returning.is_empty()
             && self.ears.is_quiet()
             && self.workers.keys().all(idle);
         if !quiet {
@@ -326,7 +338,7 @@ impl Director {
         let poison = survey::poison(self.client()?).await?;
         let reused = survey::reuse_key(self.client()?, 0).await?;
         while let Some(heard) = self.ears.next_now() {
-            self.hear(heard).await?;
+            self.hear(heard)?;
         }
         self.workers.clear();
         let rows = survey::rows(self.client()?).await?;
@@ -349,4 +361,23 @@ impl Director {
         };
         Ok(judge(&evidence))
     }
+}
+
+/// Looks whether everything is there that was told before a server was killed.
+async fn look_back(client: &Client, told: &SoFar) -> Result<Restart, Failure> {
+    let there: HashMap<JobId, Row> =
+        survey::rows(client).await?.into_iter().map(|row| (row.id, row)).collect();
+    let is_there = |(id, told): (&JobId, &JobTold)| {
+        let leased = told.leases.iter().map(|(attempt, _)| *attempt).max().unwrap_or(0);
+        there.get(id).is_some_and(|row| {
+            row.attempts >= leased && (told.completed.is_none() || row.state == State::Completed.as_str())
+        })
+    };
+    let missing = told.jobs.iter().filter(|told| !is_there(*told)).count();
+    Ok(Restart {
+        acknowledged: told.acknowledged,
+        missing: missing as u64,
+        highest_token_before: told.highest_token,
+        token_after: survey::probe(client).await?,
+    })
 }
