@@ -1,5 +1,6 @@
 //! `cargo xtask`: the one command that checks this project, and its parts.
 
+mod binaries;
 mod examples;
 mod mutants;
 mod process;

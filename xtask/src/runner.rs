@@ -1,11 +1,13 @@
 //! Walks a table of suites: runs each, goes on after a failure, and ends with a table that says how to rerun.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::Verdict;
+use crate::binaries::{self, Binary, Kind};
 use crate::process::{self, End, Show};
 use crate::suites::{Step, Suite, packages_with_own_suite};
 use crate::tools;
@@ -44,7 +46,7 @@ pub(crate) fn test(table: &[Suite], arguments: &[&str]) -> Verdict {
         }
         return Ok(true);
     }
-    let runner = Runner::new(options.allow_missing)?;
+    let runner = Runner::new(options.allow_missing, chosen.clone())?;
     let mut rows = Vec::new();
     for suite in chosen {
         println!("\n== {}: {}", suite.name, suite.proves);
@@ -104,15 +106,27 @@ struct Runner {
     /// Asked once: when cargo relinks this program during a run, the kernel calls the running file "(deleted)".
     xtask: PathBuf,
     allow_missing: bool,
+    /// What is to be run.
+    chosen: Vec<Suite>,
+    /// Built when the first suite needs them.
+    binaries: OnceCell<Result<Vec<Binary>, String>>,
+}
+
+/// What a step comes to.
+enum Work {
+    /// A command of cargo or of this program, shown as it stands.
+    Command { command: Command, shown: String },
+    /// Test binaries, all of which are run.
+    Tests(Vec<Binary>),
 }
 
 impl Runner {
-    fn new(allow_missing: bool) -> Result<Self, String> {
+    fn new(allow_missing: bool, chosen: Vec<Suite>) -> Result<Self, String> {
         let workspace = Workspace::load()?;
         let logs = workspace.target.join("xtask");
         fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
         let xtask = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-        Ok(Self { workspace, logs, xtask, allow_missing })
+        Ok(Self { workspace, logs, xtask, allow_missing, chosen, binaries: OnceCell::new() })
     }
 
     fn suite(&self, suite: Suite) -> Result<Row, String> {
@@ -126,8 +140,14 @@ impl Runner {
         }
         let mut absent = Vec::new();
         for step in suite.steps {
-            match self.arguments(step) {
-                Ok(arguments) => absent.extend(self.step(&mut row, step, &arguments, &log)?),
+            let started = process::now();
+            let work = self.work(step);
+            row.took += started.elapsed();
+            match work {
+                Ok(Work::Command { command, shown }) => {
+                    absent.extend(self.step(&mut row, step, command, &shown, &log)?);
+                }
+                Ok(Work::Tests(binaries)) => self.tests(&mut row, step, &binaries, &log)?,
                 Err(why) => absent.push(why),
             }
             if !matches!(row.outcome, Outcome::Passed) {
@@ -144,24 +164,38 @@ impl Runner {
         Ok(row)
     }
 
-    /// Runs one step into `row`; answers what it said is not there yet.
+    /// Runs every one of these, and fails if one does.
+    fn tests(&self, row: &mut Row, step: &Step, binaries: &[Binary], log: &Path) -> Result<(), String> {
+        let mut reasons = Vec::new();
+        for binary in binaries {
+            let shown = format!("{}   # {}", binary.shown(), binary.executable().display());
+            self.step(row, step, binary.command(), &shown, log)?;
+            if let Outcome::Failed(failed) = std::mem::replace(&mut row.outcome, Outcome::Passed) {
+                reasons.extend(failed);
+            }
+        }
+        if !reasons.is_empty() {
+            row.outcome = Outcome::Failed(reasons);
+        }
+        Ok(())
+    }
+
+    /// Runs one command into `row`; answers what it said is not there yet.
     fn step(
         &self,
         row: &mut Row,
         step: &Step,
-        arguments: &[String],
+        mut command: Command,
+        shown: &str,
         log: &Path,
     ) -> Result<Option<String>, String> {
-        let mut command = if matches!(step, Step::Xtask(_)) { Command::new(&self.xtask) } else { cargo() };
-        command.args(arguments).current_dir(&self.workspace.root);
-        let mut shown = String::from("$ ");
+        let mut variables = String::new();
         for (name, value) in row.suite.env {
             let value = value.replace("{target}", &self.workspace.target.to_string_lossy());
-            shown.push_str(&format!("{name}='{value}' "));
+            variables.push_str(&format!("{name}='{value}' "));
             command.env(name, value);
         }
-        let program = if matches!(step, Step::Xtask(_)) { "cargo xtask" } else { "cargo" };
-        println!("{shown}{program} {}", arguments.join(" "));
+        println!("$ {variables}{shown}");
 
         let limit = Duration::from_secs(60 * row.suite.minutes).saturating_sub(row.took);
         let finished = process::run(command, log, &Show::Terminal, limit)?;
@@ -175,17 +209,15 @@ impl Runner {
                 let named = failed.iter().map(|test| format!("test {test}")).collect::<Vec<_>>();
                 if named.is_empty() {
                     let last = finished.output.lines().rfind(|line| !line.trim().is_empty());
-                    vec![format!(
-                        "{program} {}: {}",
-                        arguments.join(" "),
-                        last.unwrap_or("failed, and said nothing")
-                    )]
+                    vec![format!("{shown}: {}", last.unwrap_or("failed, and said nothing"))]
                 } else {
                     named
                 }
             }
-            End::TimedOut => vec![format!("killed after {} minutes", row.suite.minutes)],
-            End::LeftProcess => vec!["a process it started still runs and holds its output".to_owned()],
+            End::TimedOut => vec![format!("{shown}: killed after {} minutes", row.suite.minutes)],
+            End::LeftProcess => {
+                vec![format!("{shown}: a process it started still runs and holds its output")]
+            }
         };
         if step.runs_tests() && counted(&finished.output, "ignored") > 0 {
             reasons
@@ -198,39 +230,44 @@ impl Runner {
         Ok(said.filter(|_| matches!(step, Step::Xtask(_))).map(str::to_owned))
     }
 
-    /// What to pass to the program, or what is not there yet.
-    fn arguments(&self, step: &Step) -> Result<Vec<String>, String> {
-        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    /// What a step comes to, or what is not there yet.
+    fn work(&self, step: &Step) -> Result<Work, String> {
+        let program = |mut command: Command, name: &str, words: &[&str]| {
+            command.args(words).current_dir(&self.workspace.root);
+            Ok(Work::Command { command, shown: format!("{name} {}", words.join(" ")) })
+        };
+        let package =
+            |name: &str| self.workspace.member(name).ok_or_else(|| format!("there is no package {name}"));
         match step {
-            Step::Cargo(words) => Ok(owned(words)),
-            Step::Xtask(word) => Ok(owned(&[word])),
+            Step::Cargo(words) => program(cargo(), "cargo", words),
+            Step::Xtask(word) => program(Command::new(&self.xtask), "cargo xtask", &[word]),
             Step::OtherPackages => {
-                let mut arguments = owned(&["test", "--workspace", "--tests", "--no-fail-fast"]);
-                let present = packages_with_own_suite()
-                    .into_iter()
-                    .filter(|name| self.workspace.member(name).is_some());
-                arguments.extend(present.flat_map(|name| owned(&["--exclude", name])));
-                Ok(arguments)
+                let own = packages_with_own_suite();
+                self.binaries(|binary| !own.contains(&binary.package.as_str()))
             }
             Step::Package { name, except } => {
-                let package =
-                    self.workspace.member(name).ok_or_else(|| format!("there is no package {name}"))?;
-                let mut arguments = owned(&["test", "--no-fail-fast", "-p", name]);
-                arguments.extend(package.has("lib").then(|| "--lib".to_owned()));
-                arguments.extend(package.has("bin").then(|| "--bins".to_owned()));
-                let tests = package.targets_of("test").filter(|test| !except.contains(test));
-                arguments.extend(tests.flat_map(|test| owned(&["--test", test])));
-                Ok(arguments)
+                package(name)?;
+                self.binaries(|binary| {
+                    let elsewhere =
+                        binary.kind == Kind::Integration && except.contains(&binary.target.as_str());
+                    binary.package == *name && !elsewhere
+                })
             }
-            Step::Test { package, test } => {
-                let found =
-                    self.workspace.member(package).ok_or_else(|| format!("there is no package {package}"))?;
-                if !found.targets_of("test").any(|target| target == *test) {
-                    return Err(format!("{package} has no integration test `{test}`"));
+            Step::Test { package: name, test } => {
+                if !package(name)?.targets_of("test").any(|target| target == *test) {
+                    return Err(format!("{name} has no integration test `{test}`"));
                 }
-                Ok(owned(&["test", "--no-fail-fast", "-p", package, "--test", test]))
+                self.binaries(|binary| {
+                    binary.package == *name && binary.kind == Kind::Integration && binary.target == *test
+                })
             }
         }
+    }
+
+    fn binaries(&self, wanted: impl Fn(&Binary) -> bool) -> Result<Work, String> {
+        let built = self.binaries.get_or_init(|| binaries::build(&self.workspace, &self.chosen));
+        let built = built.as_ref().map_err(Clone::clone)?;
+        Ok(Work::Tests(built.iter().filter(|binary| wanted(binary)).cloned().collect()))
     }
 }
 

@@ -81,6 +81,13 @@ pub(crate) const SUITES: &[Suite] = &[
         ..SUITE
     },
     Suite {
+        name: "build",
+        proves: "every test builds",
+        quick: true,
+        steps: &[Step::Cargo(&["test", "--workspace", "--no-run"])],
+        ..SUITE
+    },
+    Suite {
         name: "unit",
         proves: "each crate's own rules: unit, property and integration tests next to the code",
         quick: true,

@@ -89,16 +89,16 @@ impl Package {
             .filter(move |target| target.kind.iter().any(|k| k == kind))
             .map(|target| target.name.as_str())
     }
-
-    pub(crate) fn has(&self, kind: &str) -> bool {
-        self.targets_of(kind).next().is_some()
-    }
 }
 
 /// A cargo that does not inherit what `cargo run` told *us* about our own package: build scripts watch these
 /// variables, and a difference would rebuild C libraries between a plain `cargo test` and one started here.
 pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    with_clean_environment(Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
+}
+
+/// The command without what `cargo run` told us about our own package.
+pub(crate) fn with_clean_environment(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_")
