@@ -148,7 +148,22 @@ pub(crate) const SUITES: &[Suite] = &[
         env: &[ONEFOLD_BIN],
         steps: &[
             RELEASE,
-            Step::Package { name: "onefold-e2e", except: &["kill", "postgres", "postgres_kill"] },
+            Step::Package {
+                name: "onefold-e2e",
+                except: &["deliver", "deliver_kill", "kill", "postgres", "postgres_kill"],
+            },
+        ],
+        ..SUITE
+    },
+    Suite {
+        name: "deliveries",
+        proves: "HTTP targets, on both engines: what they receive, receivers that misbehave, SIGKILL between answer and record",
+        tools: &["postgres"],
+        env: &[ONEFOLD_BIN],
+        steps: &[
+            RELEASE,
+            Step::Test { package: "onefold-e2e", test: "deliver" },
+            Step::Test { package: "onefold-e2e", test: "deliver_kill" },
         ],
         ..SUITE
     },
@@ -232,6 +247,15 @@ pub(crate) const LONG: &[Suite] = &[
         env: &[LONG_RUN, ONEFOLD_BIN],
         steps: &[RELEASE, Step::Test { package: "onefold-e2e", test: "kill" }],
         minutes: 240,
+        ..SUITE
+    },
+    Suite {
+        name: "deliveries-long",
+        proves: "many more SIGKILLs between a target's answer and our record",
+        tools: &["postgres"],
+        env: &[LONG_RUN, ONEFOLD_BIN],
+        steps: &[RELEASE, Step::Test { package: "onefold-e2e", test: "deliver_kill" }],
+        minutes: 60,
         ..SUITE
     },
     Suite {

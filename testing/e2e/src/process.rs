@@ -70,6 +70,11 @@ impl Process {
         }
     }
 
+    /// The lines of its standard output that came and were not taken.
+    pub fn lines_by_now(&self) -> Vec<String> {
+        self.lines.lock().unwrap().try_iter().collect()
+    }
+
     /// Waits for a line of its standard output that `is` it.
     ///
     /// # Errors

@@ -1,18 +1,32 @@
 //! A receiver of deliveries, in a process of its own: says where it listens, then a line of JSON for each request once it
 //! has all of it, then answers as the path says: `/status/503`, `/echo`, `/hang` (never), anything else with `200`.
+//!
+//! With `--log FILE` each request is durable in that file before it is answered, and its line is said only then: once the
+//! whole answer was given to the system.
 
-#![allow(clippy::unwrap_used, reason = "a receiver of tests may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a receiver of tests may panic")]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value, json};
 
+/// Where requests are written down, if they are.
+type Log = Option<Arc<Mutex<File>>>;
+
 fn main() {
+    let log: Log = match &std::env::args_os().skip(1).collect::<Vec<_>>()[..] {
+        [] => None,
+        [flag, file] if flag == "--log" => Some(Arc::new(Mutex::new(File::create(file).unwrap()))),
+        _ => panic!("onefold-receiver [--log FILE]"),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     say(&format!("listens on {}", listener.local_addr().unwrap()));
     for connection in listener.incoming().flatten() {
-        std::thread::spawn(move || serve(connection));
+        let log = log.clone();
+        std::thread::spawn(move || serve(connection, &log));
     }
 }
 
@@ -25,12 +39,19 @@ fn say(line: &str) {
     }
 }
 
-fn serve(connection: TcpStream) {
+fn serve(connection: TcpStream, log: &Log) {
     let mut reader = BufReader::new(connection.try_clone().unwrap());
     let mut writer = connection;
     while let Some(request) = read(&mut reader) {
         let path = request["path"].as_str().unwrap_or_default().to_owned();
-        say(&request.to_string());
+        let told = request.to_string();
+        match log {
+            None => say(&told),
+            Some(log) => {
+                let mut log = log.lock().unwrap();
+                log.write_all(format!("{told}\n").as_bytes()).and_then(|()| log.sync_data()).unwrap();
+            }
+        }
         let (status, body) = match path.trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
             ["hang", ..] => loop {
                 std::thread::park();
@@ -45,6 +66,9 @@ fn serve(connection: TcpStream) {
         );
         if writer.write_all(format!("{head}{body}").as_bytes()).is_err() {
             return;
+        }
+        if log.is_some() {
+            say(&told);
         }
     }
 }
