@@ -4,7 +4,7 @@
 //!
 //! Ids, tokens and cursors are the engine's own choice and are compared by order of appearance.
 //! Left out, because the contract leaves them open: the order in which parked calls for different
-//! queues are served, and whether a key whose window was over is held again after the clock was
+//! queues are served, whether they notice before the next tick that a rate has room again, and whether a key whose window was over is held again after the clock was
 //! set back behind it.
 
 mod canon;

@@ -3,17 +3,22 @@
 use std::collections::HashMap;
 
 use onefold_core::{
-    Added, Attempt, FencingToken, ItemResult, Job, JobId, JobSummary, JobView, KeyView, LeasedJob, Redriven,
-    Refusal, Seq, StoreEvent, Timestamp,
+    Added, Attempt, Effect, EffectDone, EffectRefusal, EffectResult, EffectScope, FencingToken, ItemResult,
+    Job, JobId, JobSummary, JobView, KeyView, LeasedJob, Redriven, Refusal, Seq, StoreEvent, Timestamp,
 };
 
 use crate::Lease;
+
+/// Above every lease there may be in a case.
+const EFFECT_TOKENS: u64 = 1 << 24;
 
 /// What an engine named how.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) jobs: Vec<JobId>,
     pub(super) leases: Vec<Lease>,
+    /// Tokens of effects that are no job's.
+    pub(super) effects: Vec<FencingToken>,
     ids: HashMap<JobId, u64>,
     tokens: HashMap<FencingToken, u64>,
     /// Leases older than this may have lost progress and log in a restart.
@@ -38,6 +43,49 @@ impl Names {
             None => Ok(()),
             Some(before) => Err(format!("I4: token {} of lease {before} was given again", lease.token)),
         }
+    }
+
+    /// The same of an effect that is no job's. Answered again to a repeat of the call, it is no new one.
+    pub(super) fn new_effect(&mut self, token: FencingToken) {
+        if self.tokens.contains_key(&token) {
+            return;
+        }
+        self.effects.push(token);
+        self.tokens.insert(token, EFFECT_TOKENS + self.effects.len() as u64);
+    }
+
+    fn token(&self, token: FencingToken) -> FencingToken {
+        let number = self.tokens.get(&token).copied().unwrap_or(u64::from(u32::MAX));
+        FencingToken::new(number).unwrap_or(token)
+    }
+
+    /// Without its result, which is said apart.
+    pub(super) fn effect(&self, mut effect: Effect) -> Effect {
+        effect.job = effect.job.map(|job| self.id(job));
+        if let Ok(job) = effect.scope.as_str().parse() {
+            effect.scope = EffectScope::of_job(self.id(job));
+        }
+        effect.token = self.token(effect.token);
+        effect
+    }
+
+    pub(super) fn effect_result(&self, outcome: EffectResult) -> EffectResult {
+        match outcome {
+            Ok(EffectDone::Execute { token, forgotten_early }) => {
+                Ok(EffectDone::Execute { token: self.token(token), forgotten_early })
+            }
+            Err(EffectRefusal::KeyReused { job }) => {
+                Err(EffectRefusal::KeyReused { job: job.map(|id| self.id(id)) })
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Notes of late writes name their token.
+    fn note(&self, note: String) -> String {
+        let Some((before, token)) = note.rsplit_once(" with token ") else { return note };
+        let token = token.parse().ok().and_then(FencingToken::new);
+        token.map_or(note.clone(), |token| format!("{before} with token {}", self.token(token)))
     }
 
     /// Ids the store never gave out, as of an atomic batch that was taken back, are all alike.
@@ -68,6 +116,10 @@ impl Names {
         let (created, job) = self.job(view.job);
         view.job = job;
         view.attempts = view.attempts.into_iter().map(|attempt| self.attempt(attempt)).collect();
+        view.effects = view.effects.into_iter().map(|effect| self.effect(effect)).collect();
+        for evidence in &mut view.evidence {
+            evidence.note = evidence.note.take().map(|note| self.note(note));
+        }
         (created, view)
     }
 

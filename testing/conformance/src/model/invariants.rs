@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use onefold_core::schedule::{ListSchedules, Schedule};
 use onefold_core::{
-    EngineError, JobFilter, JobId, JobView, Key, KeyView, ListParams, QueueName, QueueView, State,
+    Effect, EffectName, EffectPolicy, EffectState, EngineError, JobFilter, JobId, JobView, Key, KeyView,
+    ListEffects, ListParams, QueueName, QueueView, State,
 };
 
 use super::ops::Op;
@@ -23,6 +24,8 @@ pub(super) struct Observation {
     jobs: Vec<Option<JobView>>,
     queues: Vec<QueueView>,
     keys: BTreeMap<(QueueName, Key), Option<KeyView>>,
+    /// With their results.
+    effects: Vec<Effect>,
 }
 
 impl Side {
@@ -60,11 +63,34 @@ impl Side {
         for view in schedules {
             say(format!("schedule {}", view.schedule.id), self.told(view));
         }
+        seen.effects = self.effects().await?;
+        for effect in &seen.effects {
+            let result = effect.result.clone();
+            let canon = self.names.effect(effect.clone());
+            say(format!("effect {} of {}", canon.key, canon.scope), format!("{canon:?} {result:?}"));
+        }
+        say("how many effects".to_owned(), seen.effects.len().to_string());
         let mut attempts = engine.stats().await?.attempts;
         attempts.retain(|(_, count)| *count > 0);
         attempts.sort();
         say("attempts by outcome".to_owned(), format!("{attempts:?}"));
         Ok(seen)
+    }
+
+    async fn effects(&self) -> Result<Vec<Effect>, EngineError> {
+        let engine = self.harness.engine();
+        let (mut effects, mut after) = (Vec::new(), None);
+        loop {
+            let params = ListEffects { limit: PAGE, after: after.clone(), ..ListEffects::default() };
+            let page = engine.list_effects(params).await?;
+            for listed in page.effects {
+                effects.extend(engine.effect(listed.name()).await?);
+            }
+            match page.next {
+                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
+                Some(_) | None => return Ok(effects),
+            }
+        }
     }
 
     async fn list(&self, filter: JobFilter) -> Result<String, EngineError> {
@@ -90,6 +116,8 @@ pub(super) struct Invariants {
     freed: BTreeSet<(QueueName, Key)>,
     /// The jobs of ticks, by schedule and nominal time.
     ticks: BTreeMap<(String, String), JobId>,
+    /// Effects that were committed.
+    committed: BTreeMap<EffectName, Effect>,
 }
 
 fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Result<(), String> {
@@ -110,6 +138,9 @@ impl Invariants {
             self.check_tick(view)?;
         }
         self.check_keys(&jobs, seen)?;
+        for effect in &seen.effects {
+            self.check_effect(effect, &jobs)?;
+        }
         check_groups(&jobs)?;
         check_counts(&jobs, seen)
     }
@@ -139,6 +170,30 @@ impl Invariants {
         })?;
         self.completed.extend(completed.then_some(job.id));
         Ok(())
+    }
+
+    /// I7: what was committed is neither executed again nor forgotten while it is there, and under `at_most_once` a doubt
+    /// waits for somebody.
+    fn check_effect(&mut self, effect: &Effect, jobs: &[&JobView]) -> Result<(), String> {
+        let name = effect.name();
+        // The name of an effect that is no job's is free again when its time to live is over.
+        let before = self.committed.get(&name).filter(|before| {
+            before.job.is_some_and(|id| jobs.iter().any(|view| view.job.id == id))
+                || before.token == effect.token
+        });
+        if let Some(before) = before {
+            let same = |e: &Effect| (e.state, e.token, e.executions, e.result.clone(), e.ended_at);
+            ensure(same(before) == same(effect), || {
+                format!("I7: {before:?} was committed and is {effect:?}")
+            })?;
+        }
+        if effect.state == EffectState::Completed {
+            self.committed.insert(name, effect.clone());
+        }
+        let doubtful = effect.policy == EffectPolicy::AtMostOnce && effect.in_doubt;
+        ensure(!doubtful || effect.state == EffectState::Indeterminate, || {
+            format!("I7: a doubt that nobody sees: {effect:?}")
+        })
     }
 
     /// I9: a tick has one job.

@@ -2,7 +2,7 @@
 //! The operations of a case. They name jobs, leases, keys and times by small numbers that find
 //! something whatever came before, so that a list stays playable when operations are left out.
 
-use onefold_core::{DurationMs, JobId, Rate, Seq, Timestamp};
+use onefold_core::{DurationMs, EffectPolicy, JobId, Rate, ReleaseOutcome, ResolveOutcome, Seq, Timestamp};
 
 /// One operation.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,8 @@ pub enum Op {
     Unpark(Pick),
     /// Says things about leases.
     Settle(Vec<Write>),
+    /// Does things with effects.
+    Effects(Vec<Touch>),
     /// Cancels a job.
     Cancel(Pick, bool),
     /// Retries a job, accepting duplicates or not.
@@ -178,6 +180,46 @@ pub enum What {
     Progress(u8),
     Checkpoint(u8),
     Log(u8),
+}
+
+/// One thing done with an effect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Touch {
+    pub(super) scope: Scope,
+    pub(super) key: u8,
+    /// The lease whose token is told; of an effect that is no job's, a place among the tokens of such effects.
+    pub(super) token: Pick,
+    pub(super) act: Act,
+}
+
+/// What an effect's key is unique in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scope {
+    /// The job of this lease.
+    Step(Pick),
+    /// No job's.
+    Free(u8),
+}
+
+/// See [`Touch`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    Begin(Beginning),
+    Commit(Option<u8>),
+    Extend(DurationMs),
+    Release(ReleaseOutcome),
+    Resolve(ResolveOutcome),
+}
+
+/// See [`Act`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beginning {
+    pub(super) policy: EffectPolicy,
+    pub(super) fingerprint: Option<u8>,
+    pub(super) lease: DurationMs,
+    pub(super) ttl: DurationMs,
+    pub(super) key_valid_for: Option<DurationMs>,
+    pub(super) call: Option<u64>,
 }
 
 /// A change of a queue's settings.

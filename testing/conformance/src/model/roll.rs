@@ -1,13 +1,15 @@
 //! Rolling the operations of a case.
 
-use onefold_core::{DurationMs, Entropy, Rate, SeededEntropy};
+use onefold_core::{DurationMs, EffectPolicy, Entropy, Rate, ReleaseOutcome, ResolveOutcome, SeededEntropy};
 
-use super::ops::{Call, Change, Item, Op, Pick, Rhythm, What, Write};
+use super::ops::{Act, Beginning, Call, Change, Item, Op, Pick, Rhythm, Scope, Touch, What, Write};
 use crate::{days, hours, ms, secs};
 
 pub(super) const QUEUES: u8 = 3;
 pub(super) const KEYS: u8 = 4;
 pub(super) const SETTINGS: u8 = 2;
+pub(super) const FREE_SCOPES: u8 = 2;
+pub(super) const STEPS: u8 = 2;
 const SCHEDULES: u8 = 3;
 
 /// Times at and around every limit there is.
@@ -141,6 +143,35 @@ impl Roll {
         Write { lease: self.pick(), crossed: self.maybe(15, Roll::pick), what }
     }
 
+    fn touch(&self) -> Touch {
+        let token = self.pick();
+        let scope = match self.below(10) {
+            0..=2 => Scope::Free(self.byte(FREE_SCOPES)),
+            // Under another job's lease, or an earlier one's.
+            3 => Scope::Step(self.pick()),
+            _ => Scope::Step(token),
+        };
+        let act = match self.below(16) {
+            0..=6 => Act::Begin(self.beginning()),
+            7..=10 => Act::Commit(self.maybe(2, |roll| roll.byte(2))),
+            11 => Act::Extend(self.lease_span()),
+            12..=13 => Act::Release(ReleaseOutcome::ALL[self.below(2) as usize]),
+            _ => Act::Resolve(ResolveOutcome::ALL[self.below(2) as usize]),
+        };
+        Touch { scope, key: self.byte(STEPS), token, act }
+    }
+
+    fn beginning(&self) -> Beginning {
+        Beginning {
+            policy: if self.one_in(3) { EffectPolicy::AtMostOnce } else { EffectPolicy::AtLeastOnce },
+            fingerprint: self.maybe(12, |roll| roll.byte(2)),
+            lease: self.lease_span(),
+            ttl: self.short(),
+            key_valid_for: self.maybe(4, |roll| roll.short().saturating_add(ms(1))),
+            call: self.maybe(3, |roll| roll.below(3)),
+        }
+    }
+
     fn change(&self) -> Change {
         match self.below(10) {
             0 => Change::Pause(true),
@@ -187,7 +218,7 @@ impl Roll {
     }
 
     fn op(&self) -> Op {
-        match self.below(130) {
+        match self.below(150) {
             0..=21 => Op::Add {
                 queue: self.queue(),
                 jobs: (0..=self.below(4)).map(|_| self.item()).collect(),
@@ -224,7 +255,8 @@ impl Roll {
             120..=124 => Op::PutSchedule(self.byte(SCHEDULES), self.rhythm()),
             125..=126 => Op::PauseSchedule(self.byte(SCHEDULES), self.one_in(2)),
             127..=128 => Op::RunSchedule(self.byte(SCHEDULES)),
-            _ => Op::DeleteSchedule(self.byte(SCHEDULES)),
+            129 => Op::DeleteSchedule(self.byte(SCHEDULES)),
+            _ => Op::Effects((0..=self.below(3)).map(|_| self.touch()).collect()),
         }
     }
 }

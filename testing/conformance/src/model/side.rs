@@ -5,14 +5,15 @@ use onefold_core::schedule::{
     Interval, Missed, NewSchedule, Overlap, Pattern, ScheduleId, ScheduleView, Template, Timing,
 };
 use onefold_core::{
-    AddParams, Backoff, DurationMs, End, EngineError, EventCursor, EventKind, EventsParams, FencingToken,
-    FreeOn, GroupHead, ItemResult, JobEdit, JobFilter, JobId, LeaseParams, LeasedJob, NewJob, OnDead,
-    OnDuplicate, OnMismatch, Progress, QueueName, QueuePatch, RedriveParams, SettleAction, SettleOp, State,
-    StoreEvent, Ticked, Timestamp,
+    AddParams, Backoff, BeginEffect, DurationMs, EffectAction, EffectDone, EffectName, EffectOp, EffectScope,
+    End, EngineError, EventCursor, EventKind, EventsParams, FencingToken, Fingerprint, FreeOn, GroupHead,
+    ItemResult, JobClaim, JobEdit, JobFilter, JobId, LeaseParams, LeasedJob, NewJob, OnDead, OnDuplicate,
+    OnMismatch, Progress, QueueName, QueuePatch, RedriveParams, SettleAction, SettleOp, State, StoreEvent,
+    Ticked, Timestamp,
 };
 
 use super::canon::Names;
-use super::ops::{Call, Change, Item, Op, Pick, Rhythm, What, Write, unknown_job};
+use super::ops::{Act, Call, Change, Item, Op, Pick, Rhythm, Scope, Touch, What, Write, unknown_job};
 use crate::{
     Build, Harness, Lease, ParkedPoll, START_UNIX_MS, call, complete, error, hours, job, key, keyed, label,
     ms, queue, redrive, secs, snooze,
@@ -105,6 +106,18 @@ impl Side {
                     outcomes.map(|o| o.map_err(|refusal| self.names.refusal(refusal))).collect();
                 format!("{outcomes:?}")
             }
+            Op::Effects(touches) => {
+                let ops = touches.iter().map(|touch| self.touch(touch)).collect();
+                let outcomes = engine.effects(ops).await?;
+                for (touch, outcome) in touches.iter().zip(&outcomes) {
+                    if let (Scope::Free(_), Ok(EffectDone::Execute { token, .. })) = (&touch.scope, outcome) {
+                        self.tokens.1 = self.tokens.1.max(token.get());
+                        self.names.new_effect(*token);
+                    }
+                }
+                let outcomes: Vec<_> = outcomes.into_iter().map(|o| self.names.effect_result(o)).collect();
+                format!("{outcomes:?}")
+            }
             Op::Cancel(job, force) => self.viewed(engine.cancel(self.job(*job), *force).await?),
             Op::Retry(job, accept) => match job.of(self.names.jobs.len()) {
                 Some(place) if self.generations[place] != self.generation => "too old to ask".to_owned(),
@@ -171,12 +184,14 @@ impl Side {
                 }
                 Err(refusal) => format!("{:?}", self.names.refusal(refusal)),
             },
-            Op::Pass(_) => {
+            // A tick finds that a rate has room again; whether anything before it does is left open.
+            Op::Wait(_) if self.polls.is_empty() => String::new(),
+            Op::Pass(_) | Op::Wait(_) => {
                 let Ticked { due, ticks, expired, purged, clock_stepped, next: _ } =
                     self.harness.try_tick().await?;
                 format!("due {due} ticks {ticks} expired {expired} purged {purged} stepped {clock_stepped}")
             }
-            Op::Wait(_) | Op::Step(_) => String::new(),
+            Op::Step(_) => String::new(),
             Op::Crash | Op::Reopen => {
                 self.polls.clear();
                 if matches!(op, Op::Crash) {
@@ -347,6 +362,48 @@ impl Side {
             wait,
             ..call("any")
         }
+    }
+
+    pub(super) fn free_scope(&self, number: u8) -> EffectScope {
+        EffectScope::new(format!("e{number}.{}", self.generation)).expect("a scope")
+    }
+
+    fn touch(&self, touch: &Touch) -> EffectOp {
+        let json = |number: u8| Bytes::from(format!("{{\"r\":{number}}}"));
+        let held = self.lease(touch.token);
+        let (scope, job) = match &touch.scope {
+            Scope::Free(number) => (self.free_scope(*number), None),
+            Scope::Step(of) => {
+                let claim = JobClaim { id: held.id, token: held.token };
+                (EffectScope::of_job(self.lease(*of).id), Some(claim))
+            }
+        };
+        let tokens = &self.names.effects;
+        let token = match touch.scope {
+            Scope::Free(_) => touch.token.of(tokens.len()).map_or(held.token, |place| tokens[place]),
+            Scope::Step(_) => held.token,
+        };
+        let action = match &touch.act {
+            Act::Begin(begin) => EffectAction::Begin(BeginEffect {
+                fingerprint: begin.fingerprint.map(|n| Fingerprint::custom(&format!("f{n}")).expect("one")),
+                policy: begin.policy,
+                lease: begin.lease,
+                ttl: begin.ttl,
+                key_valid_for: begin.key_valid_for,
+                job,
+                call: begin.call,
+            }),
+            Act::Commit(result) => EffectAction::Commit { token, result: result.map(json) },
+            Act::Extend(lease) => EffectAction::Extend { token, lease: *lease },
+            Act::Release(outcome) => EffectAction::Release { token, outcome: *outcome },
+            Act::Resolve(outcome) => EffectAction::Resolve {
+                outcome: *outcome,
+                result: Some(json(7)),
+                note: format!("by {}", touch.token.of(3).unwrap_or_default()),
+            },
+        };
+        let name = EffectName { scope, key: key(&format!("s{}", touch.key)) };
+        EffectOp { name, action }
     }
 
     fn write(&self, write: &Write) -> SettleOp {
