@@ -1,6 +1,7 @@
 //! Measurements of Onefold, each beside the floor of the same disk in the same run.
 //! `cargo run --release -p onefold-bench -- --help`
 
+mod deliveries;
 mod engine;
 mod floor;
 mod http;
@@ -35,6 +36,10 @@ enum What {
     Schedules(schedules::Args),
     #[command(hide = true)]
     PostgresNode { plan: String },
+    /// Deliveries to URLs, beside a bare client, with a million pending, and beside a target that hangs.
+    Deliveries(deliveries::Args),
+    #[command(hide = true)]
+    BareReceiver,
     #[command(hide = true)]
     BareServer,
     /// Only the floor.
@@ -50,6 +55,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         What::Schedules(args) => schedules::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
         What::PostgresNode { plan } => {
             postgres::run_node(&plan).map_err(|error| error as Box<dyn std::error::Error>)
+        }
+        What::Deliveries(args) => deliveries::run(&args).map_err(|error| error as Box<dyn std::error::Error>),
+        What::BareReceiver => {
+            deliveries::bare_receiver().map_err(|error| error as Box<dyn std::error::Error>)
         }
         What::BareServer => http::bare_server().map_err(|error| error as Box<dyn std::error::Error>),
         What::Floor(args) => {
