@@ -40,12 +40,12 @@ pub const SETTLE_OPS_MAX: usize = 10_000;
 pub const LEASE_JOBS_MAX: u32 = 1_000;
 /// Queues of one lease request.
 pub const LEASE_QUEUES_MAX: usize = 1_000;
-/// Payload bytes of one lease reply; its first job is always handed out.
+/// Bytes of payloads and checkpoints of one lease reply; its first job is always handed out.
 pub const LEASE_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a result.
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a checkpoint.
-pub const CHECKPOINT_BYTES_MAX: usize = 16 * 1024;
+pub const CHECKPOINT_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of an error message; longer ones are cut at a character.
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 8 * 1024;
 /// Log lines kept of one attempt: the last ones.

@@ -34,6 +34,7 @@ statements! {
     LOAD_SPECS = "jobs/load_specs",
     LIST_JOBS = "jobs/list",
     LIST_END = "jobs/list_end",
+    CHECKPOINT_BYTES = "jobs/checkpoint_bytes",
     PAYLOADS = "jobs/payloads",
     RESULT = "jobs/result",
     ATTEMPTS = "jobs/attempts",

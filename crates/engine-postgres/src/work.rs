@@ -49,6 +49,8 @@ pub(crate) struct Record {
     /// It ended as a dead or cancelled head that blocks its group.
     pub(crate) blocks: bool,
     pub(crate) payload_bytes: usize,
+    /// Once [`Work::weigh_checkpoints`] has looked.
+    checkpoint_bytes: usize,
     /// The payload is in the spec.
     pub(crate) has_payload: bool,
     /// The stored row says that ends need nothing of the spec.
@@ -83,6 +85,11 @@ impl Record {
         (&mut self.job, RetryPolicy { backoff: &self.backoff, timeout })
     }
 
+    /// What it takes of a lease reply.
+    pub(crate) fn reply_bytes(&self) -> usize {
+        self.payload_bytes + self.checkpoint_bytes
+    }
+
     pub(crate) fn timeout(&self) -> DurationMs {
         self.spec.attempt_timeout()
     }
@@ -103,6 +110,7 @@ impl Record {
             plain: read.plain,
             is_extended,
             payload_bytes: spec.payload_bytes,
+            checkpoint_bytes: 0,
             has_payload: spec.has_payload,
             spec: spec.spec,
             write_spec: WriteSpec::Nothing,
@@ -306,6 +314,21 @@ impl Work {
     /// The same for claims: with payloads, without leases.
     pub(crate) async fn load_for_claim(&mut self, seqs: Vec<i64>) -> Outcome<BTreeSet<i64>> {
         self.load_by(sql::LOCK_FREE_JOBS, seqs, Wanted::ForClaim).await
+    }
+
+    /// Learns how large the checkpoints of these are; only who ran before can have one.
+    pub(crate) async fn weigh_checkpoints(&mut self, mut seqs: Vec<i64>) -> Outcome<()> {
+        seqs.retain(|seq| self.record(*seq).is_some_and(|record| record.job.attempt.is_some()));
+        if seqs.is_empty() {
+            return Ok(());
+        }
+        for row in self.rows(sql::CHECKPOINT_BYTES, params![seqs]).await? {
+            let (seq, bytes): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
+            if let Some(record) = self.records.get_mut(&seq) {
+                record.checkpoint_bytes = usize::try_from(bytes).unwrap_or(0);
+            }
+        }
+        Ok(())
     }
 
     async fn load_by(

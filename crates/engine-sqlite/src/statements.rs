@@ -16,7 +16,7 @@ macro_rules! statements {
 }
 
 statements! {
-    job_numbers, job_retention, job_run, jobs_unfinished, ledger_delete_run, spec_run, ledger_delete_queue, attempt_insert, attempt_select, attempts_delete, checkpoint_put, checkpoint_select, checkpoints_delete,
+    job_numbers, job_retention, job_run, jobs_unfinished, ledger_delete_run, spec_run, ledger_delete_queue, attempt_insert, attempt_select, attempts_delete, checkpoint_bytes, checkpoint_put, checkpoint_select, checkpoints_delete,
     event_insert, event_retire, evidence_delete, evidence_last, evidence_put, group_delete, group_names, group_put,
     group_select, job_insert, job_select, job_update, jobs_delete, ledger_delete,
     ledger_head, ledger_insert, ledger_select, meta_update, queue_bury, queue_forget, queue_insert,

@@ -367,7 +367,7 @@ async fn a_malformed_op_is_refused_alone() {
     let job = server.lease("q").await;
     let (id, token) = (&job["id"], &job["fencing_token"]);
     let with = |members: &str| format!(r#"{{"id":{id},"fencing_token":{token},{members}}}"#);
-    let big = format!(r#""op":"checkpoint","value":"{}""#, "x".repeat(16 * 1024 - 1));
+    let big = format!(r#""op":"checkpoint","value":"{}""#, "x".repeat((1 << 20) - 1));
     let huge = format!(r#""op":"complete","result":"{}""#, "x".repeat((1 << 20) - 1));
     let cases = [
         (r#""op":"finish""#, "invalid-field", "op"),

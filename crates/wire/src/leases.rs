@@ -154,7 +154,7 @@ pub struct SettleOp<'a> {
     /// `progress`: in words.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Text<'a>>,
-    /// `checkpoint`: handed to the next attempt, any JSON up to 16 KiB.
+    /// `checkpoint`: handed to the next attempt, any JSON up to 1 MiB.
     #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value, required = false))]
     pub value: Option<&'a RawValue>,

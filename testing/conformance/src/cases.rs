@@ -171,6 +171,7 @@ macro_rules! conformance_tests {
                 fair_calls_for_one_job_get_to_every_queue,
                 no_more_than_asked_for,
                 a_reply_stops_before_16_mib_but_not_before_its_first_job,
+                checkpoints_count_for_the_size_of_a_reply,
                 i4_one_holder_at_a_time,
                 i4_tokens_grow_with_every_lease,
                 attempts_count_up_and_stay_in_the_history,

@@ -30,6 +30,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// What it takes of a lease reply.
+    fn reply_bytes(&self) -> usize {
+        self.spec.payload.len() + self.checkpoint.as_ref().map_or(0, Bytes::len)
+    }
+
     fn split(&mut self) -> (&mut Job, RetryPolicy<'_>) {
         let timeout = self.spec.attempt_timeout();
         (&mut self.job, RetryPolicy { backoff: &self.backoff, timeout })
@@ -524,7 +529,7 @@ impl Model {
                 empty.insert(place);
                 continue;
             };
-            let size = self.find(id).map_or(0, |record| record.spec.payload.len());
+            let size = self.find(id).map_or(0, Record::reply_bytes);
             if !leased.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
                 break;
             }
@@ -555,7 +560,7 @@ impl Model {
             }
             self.last_delivery_line = Some((queue.clone(), lane));
             let Some(id) = self.first_leasable(&queue, lane, now) else { continue };
-            let size = self.find(id).map_or(0, |record| record.spec.payload.len());
+            let size = self.find(id).map_or(0, Record::reply_bytes);
             if !leased.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
                 break;
             }

@@ -13,7 +13,7 @@ use crate::ops::rates;
 use crate::params;
 use crate::rows::{LineNumber, QueueNumber, fill, lane_code, read_job, seq_code};
 use crate::sql;
-use crate::work::Work;
+use crate::work::{Record, Work};
 
 /// Looks at a line before a call gives up: each brings jobs, or buries some, or finds some being claimed.
 const LOOKS: usize = 10_000;
@@ -367,7 +367,7 @@ pub(crate) async fn lease_deliveries(
         let mut took = 0;
         while took < share {
             let Some(seq) = next_of(work, line, share - took, &mut claim).await? else { break };
-            let size = work.record(seq).map_or(0, |record| record.payload_bytes);
+            let size = work.record(seq).map_or(0, Record::reply_bytes);
             if !chosen.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
                 claim.put_back(line, seq);
                 break 'full;
@@ -418,7 +418,7 @@ async fn choose(
             empty.insert(place);
             continue;
         };
-        let size = work.record(seq).map_or(0, |record| record.payload_bytes);
+        let size = work.record(seq).map_or(0, Record::reply_bytes);
         if !chosen.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
             // It stands where it stood.
             if let Some(line) = queues.get(place).copied().flatten() {

@@ -113,7 +113,9 @@ impl Line {
     /// Finds up to `want` more jobs and locks them.
     pub(super) async fn look(&mut self, work: &mut Work, line: LineNumber, want: usize) -> Outcome<()> {
         let entries = self.next_entries(work, line, want).await?;
-        work.load_for_claim(entries.iter().map(|((_, seq), _, _)| *seq).collect()).await?;
+        let seqs: Vec<i64> = entries.iter().map(|((_, seq), _, _)| *seq).collect();
+        work.load_for_claim(seqs.clone()).await?;
+        work.weigh_checkpoints(seqs).await?;
         let is_available =
             |work: &Work, seq| work.record(seq).is_some_and(|r| r.job.state == State::Available);
         let groups: BTreeMap<i64, GroupPlace> = entries

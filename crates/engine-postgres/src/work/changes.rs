@@ -159,6 +159,7 @@ impl Work {
         let record = Record {
             queue,
             payload_bytes: spec.payload.len(),
+            checkpoint_bytes: 0,
             has_payload: true,
             plain: false,
             is_extended: false,

@@ -7,6 +7,7 @@ use onefold_core::{
     DeliveryParams, DurationMs, Event, JobSpec, Lane, LeaseParams, LeasedJob, State, WorkerName, limits,
     rules,
 };
+use rusqlite::OptionalExtension;
 
 use super::memory::{Line, QueueId, SetName};
 use super::queue::Queue;
@@ -56,7 +57,7 @@ impl Store<'_> {
                 continue;
             };
             let spec = self.spec(&mut entry)?;
-            let size = spec.payload.len();
+            let size = spec.payload.len() + self.checkpoint_bytes(&entry)?;
             if !leased.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
                 self.put(entry);
                 break;
@@ -97,7 +98,7 @@ impl Store<'_> {
             while took < share {
                 let Some(mut entry) = self.next_leasable(line)? else { break };
                 let spec = self.spec(&mut entry)?;
-                let size = spec.payload.len();
+                let size = spec.payload.len() + self.checkpoint_bytes(&entry)?;
                 if !leased.is_empty() && bytes + size > limits::LEASE_REPLY_BYTES_MAX {
                     self.put(entry);
                     self.turn_over();
@@ -165,6 +166,16 @@ impl Store<'_> {
         // Only a job that is not running gets here, and every such unfinished job can expire.
         let _ = self.change(entry, Some(Event::Died), |job, _, _, now| rules::expire(job, now))?;
         Ok(())
+    }
+
+    /// What a lease has to hand over of earlier attempts.
+    fn checkpoint_bytes(&mut self, entry: &Entry) -> StoreResult<usize> {
+        if entry.job.attempt.is_none() {
+            return Ok(0);
+        }
+        let seq = entry.job.id.seq().get().cast_signed();
+        let bytes: Option<i64> = self.stmts.checkpoint_bytes.query_row([seq], |row| row.get(0)).optional()?;
+        Ok(bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0))
     }
 
     fn lease_one(

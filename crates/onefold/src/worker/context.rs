@@ -98,7 +98,7 @@ impl Context {
     /// Leaves a value for the next attempt, should there be one. It is durable when this returns.
     ///
     /// # Errors
-    /// `lease-lost`; `checkpoint-too-large` over 16 KiB; the store's.
+    /// `lease-lost`; `checkpoint-too-large` over 1 MiB; the store's.
     pub async fn checkpoint<C: Serialize>(&self, value: &C) -> Result<(), Error> {
         let text = serde_json::to_vec(value).map_err(|error| Invalid::Unserializable(error.to_string()))?;
         let max = limits::CHECKPOINT_BYTES_MAX;

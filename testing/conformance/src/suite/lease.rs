@@ -122,6 +122,22 @@ pub async fn a_reply_stops_before_16_mib_but_not_before_its_first_job(h: &mut dy
     assert_eq!(h.lease_ids("q", 9).await, ids[4..]);
 }
 
+/// Defaults: so do the checkpoints that go with it. 17 of 1 MiB are one too many.
+pub async fn checkpoints_count_for_the_size_of_a_reply(h: &mut dyn Harness) {
+    h.add_all("q", vec![job(); 17]).await;
+    let leases: Vec<Lease> =
+        h.lease_by(LeaseParams { max: 17, ..call("q") }).await.iter().map(Lease::from).collect();
+    let value = Bytes::from(format!("\"{}\"", "x".repeat(limits::CHECKPOINT_BYTES_MAX - 2)));
+    for lease in leases {
+        h.settle(lease, SettleAction::Checkpoint(value.clone())).await.unwrap();
+        h.end(lease, End::Release).await;
+    }
+    let again = h.lease_by(LeaseParams { max: 17, ..call("q") }).await;
+    assert_eq!(again.len(), 16);
+    assert!(again.iter().all(|leased| leased.checkpoint.as_ref() == Some(&value)));
+    assert_eq!(h.lease_ids("q", 17).await.len(), 1);
+}
+
 /// I4: a job is leased to one holder at a time, however many ask at once.
 pub async fn i4_one_holder_at_a_time(h: &mut dyn Harness) {
     h.add_all("q", vec![job(); 20]).await;
