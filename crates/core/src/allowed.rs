@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::canonical::{CanonicalError, validate};
 use crate::{
     Backoff, Dedup, DurationMs, Fingerprint, FingerprintInput, JobSpec, Kind, OnDuplicate, Payload,
-    PayloadForm, QueuePatch, Rate, limits,
+    PayloadForm, QueuePatch, Rate, Target, TargetHeaders, limits,
 };
 
 /// What is not allowed about a job or a queue's settings. Says what is, without the name of the field.
@@ -72,6 +72,9 @@ pub enum BadHeader {
     /// A name that was there already, in whatever case.
     #[error("{0:?}: two names that differ only in case are one header, and a header is given once")]
     Twice(String),
+    /// Set by Onefold or by the connection, on a job that is delivered over HTTP.
+    #[error("{0:?} is set by Onefold on every delivery: leave it out")]
+    Ours(String),
     /// Over [`limits::HEADER_BYTES_MAX`].
     #[error("{0:?}: a header has at most {max} bytes", max = limits::HEADER_BYTES_MAX)]
     TooLarge(String),
@@ -95,7 +98,7 @@ impl JobSpec {
     /// The first thing that is not allowed.
     pub fn check(&self, payload_bytes_max: usize) -> Result<(), NotAllowed> {
         check_labels(self.labels.len())?;
-        check_headers(&self.headers)?;
+        check_headers(&self.headers, &self.target)?;
         self.payload.check(payload_bytes_max)?;
         self.timeout.map_or(Ok(()), check_timeout)?;
         self.backoff.as_ref().map_or(Ok(()), Backoff::check)?;
@@ -239,11 +242,12 @@ pub fn check_labels(count: usize) -> Result<(), NotAllowed> {
     if count <= limits::LABELS_MAX { Ok(()) } else { Err(NotAllowed::Labels) }
 }
 
-/// Checks headers handed on with a job: few, small, and such as HTTP can carry.
+/// Checks headers handed on with a job: few, small, and such as HTTP can carry. An HTTP target receives them, so that none
+/// of them may be one that is set on every delivery.
 ///
 /// # Errors
 /// [`NotAllowed::Header`].
-pub fn check_headers(headers: &[(String, String)]) -> Result<(), NotAllowed> {
+pub fn check_headers(headers: &[(String, String)], target: &Target) -> Result<(), NotAllowed> {
     if headers.len() > limits::HEADERS_MAX {
         return Err(NotAllowed::Header(BadHeader::TooMany));
     }
@@ -261,6 +265,9 @@ pub fn check_headers(headers: &[(String, String)]) -> Result<(), NotAllowed> {
         }
         if name.len() + value.len() > limits::HEADER_BYTES_MAX {
             return wrong(BadHeader::TooLarge);
+        }
+        if target.http().is_some() && TargetHeaders::are_ours(&name.to_ascii_lowercase()) {
+            return wrong(BadHeader::Ours);
         }
     }
     Ok(())
@@ -397,7 +404,7 @@ mod tests {
     fn headers_are_what_http_can_carry() {
         let with = |headers: &[(&str, &str)]| {
             let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-            check_headers(&headers.iter().map(owned).collect::<Vec<_>>())
+            check_headers(&headers.iter().map(owned).collect::<Vec<_>>(), &Target::Pull)
         };
         assert_eq!(with(&[("Lang", "en\tde"), ("x!#$%&'*+-.^_`|~9", "ä")]), Ok(()));
         for name in ["", "a b", "a:", "a\"", "ä", "a\0", "(a)", "a/b"] {
@@ -410,6 +417,22 @@ mod tests {
             let refused = with(&[("a", "1"), (twice, "2")]);
             assert_eq!(refused, Err(NotAllowed::Header(BadHeader::Twice(twice.to_owned()))));
         }
+    }
+
+    /// H-09: a worker is handed any header as data; a target would believe it.
+    #[test]
+    fn h_09_headers_of_a_job_that_is_delivered_are_none_of_ours() {
+        let url = crate::TargetUrl::parse("http://example.com/").unwrap();
+        let target = Target::Http(std::sync::Arc::new(crate::HttpTarget::post(url)));
+        for name in ["Webhook-Signature", "host", "Content-Length", "onefold-job-id", "Connection"] {
+            let headers = [(name.to_owned(), "x".to_owned())];
+            assert_eq!(check_headers(&headers, &Target::Pull), Ok(()), "{name}");
+            let refused = Err(NotAllowed::Header(BadHeader::Ours(name.to_owned())));
+            assert_eq!(check_headers(&headers, &target), refused);
+            let job = spec(|spec| (spec.headers, spec.target) = (headers.to_vec(), target.clone()));
+            assert_eq!(job, refused);
+        }
+        assert_eq!(check_headers(&[("X-Shop".to_owned(), "7".to_owned())], &target), Ok(()));
     }
 
     #[test]

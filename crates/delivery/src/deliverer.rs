@@ -331,6 +331,7 @@ impl Shared {
             token: attempt.token,
             retry_until: job.job.retry_until,
             traceparent: job.spec.traceparent.as_ref(),
+            job_headers: &job.spec.headers,
             now,
         };
         let (body, content_type) = match &job.spec.payload {
@@ -341,7 +342,7 @@ impl Shared {
         let headers =
             match DeliveryHeaders::new(&target.url, &stamp, &target.headers, content_type, &keys, &body) {
                 Ok(headers) => headers,
-                // Media types are checked when they are accepted.
+                // Media types and headers are checked when they are accepted.
                 Err(refused) => {
                     let error =
                         JobError { message: refused.to_string(), kind: Some("invalid-header".to_owned()) };

@@ -23,6 +23,8 @@ pub struct Stamp<'a> {
     pub retry_until: Option<Timestamp>,
     /// The trace it belongs to.
     pub traceparent: Option<&'a TraceParent>,
+    /// The headers of the job, which every handler is handed.
+    pub job_headers: &'a [(String, String)],
     /// When the attempt is made: the time that is signed.
     pub now: Timestamp,
 }
@@ -35,10 +37,11 @@ impl DeliveryHeaders {
     /// The headers of a delivery of `body` to `url`.
     ///
     /// `content_type` is that of the payload and is kept only if the caller gave no other. `Idempotency-Key` is the
-    /// job's id unless the caller gave one.
+    /// job's id unless the caller gave one. What the caller gave for the target wins over headers of the job.
     ///
     /// # Errors
-    /// [`InvalidTargetHeader::Value`] for a content type that HTTP cannot carry.
+    /// [`InvalidTargetHeader`] for a content type, or a header of the job, that a target cannot have. Both are checked
+    /// when they are accepted.
     pub fn new(
         url: &TargetUrl,
         stamp: &Stamp<'_>,
@@ -59,7 +62,8 @@ impl DeliveryHeaders {
         }
         headers.insert(USER_AGENT, USER_AGENT_VALUE);
         headers.insert(idempotency_key, plain(&id));
-        for (name, value) in target.as_map() {
+        let own = TargetHeaders::parse(stamp.job_headers)?;
+        for (name, value) in own.as_map().iter().chain(target.as_map()) {
             headers.insert(name.clone(), value.clone());
         }
         headers.insert(HOST, url.host_header().clone());
@@ -114,6 +118,15 @@ mod tests {
     }
 
     fn made(target: &[(&str, &str)], content_type: Option<&str>, body: &[u8]) -> HeaderMap {
+        made_of(&[], target, content_type, body)
+    }
+
+    fn made_of(
+        job_headers: &[(String, String)],
+        target: &[(&str, &str)],
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> HeaderMap {
         let traceparent =
             TraceParent::new("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
         let stamp = Stamp {
@@ -122,6 +135,7 @@ mod tests {
             token: FencingToken::new(1 << 52).unwrap(),
             retry_until: Some(time()),
             traceparent: Some(&traceparent),
+            job_headers,
             now: time(),
         };
         let url = TargetUrl::parse("https://example.com:8443/x").unwrap();
@@ -165,6 +179,18 @@ mod tests {
         assert_ne!(headers.get("webhook-id").unwrap(), "order-7");
     }
 
+    /// A target is a handler, and handlers are handed the headers of their job.
+    #[test]
+    fn headers_of_the_job_are_sent_and_those_of_the_target_win() {
+        let job = [("X-Shop", "job"), ("schedule-id", "nightly"), ("Content-Type", "text/csv")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let headers = made_of(&job, &[("x-shop", "target")], Some("application/json"), b"x");
+        for (name, value) in [("x-shop", "target"), ("schedule-id", "nightly"), ("content-type", "text/csv")]
+        {
+            assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
+        }
+    }
+
     #[test]
     fn h_09_the_caller_cannot_set_what_is_ours() {
         for name in [
@@ -204,6 +230,7 @@ mod tests {
                 token: FencingToken::new(1).unwrap(),
                 retry_until: None,
                 traceparent: None,
+                job_headers: &[],
                 now: time(),
             },
             &TargetHeaders::default(),

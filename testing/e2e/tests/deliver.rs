@@ -108,6 +108,38 @@ fn a_failing_target_is_tried_again_and_the_others_go_on() {
     });
 }
 
+/// A target is a handler: it is handed the headers of the job, and none that would be believed to be ours (H-09).
+/// `onefold job` shows what was sent and what came back.
+#[test]
+fn a_target_is_handed_the_headers_of_its_job_and_the_page_shows_what_it_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"));
+    let (receiver, mut client) = (receiver(), server.client());
+    let mut job = json!({
+        "payload": 1,
+        "headers": { "X-Shop": "job", "X-Both": "job" },
+        "target": { "url": receiver.url("/status/500"), "headers": { "x-both": "target" } },
+        "max_attempts": 1,
+    });
+    let id = client.post("/v1/queues/hooks/jobs", &job).ok()["id"].as_str().unwrap().to_owned();
+    let got = receiver.next();
+    assert_eq!((text(&got, &["headers", "x-shop"]), text(&got, &["headers", "x-both"])), ("job", "target"));
+    ended(&mut client, &id, "dead");
+    let mut command = onefold_command(dir.path());
+    command.args(["job", &id, "--url", &server.url()]);
+    let (_, page, errors) = Process::start(&mut command, "").finish(PATIENCE);
+    let page = page.join("\n");
+    let sent = format!("Attempt 1: POST {} to {}", receiver.url("/status/500"), receiver.url(""));
+    let sent = sent.replace(" to http://", " to ");
+    assert!(page.contains(&format!("{sent}: answered 500")), "{page}{errors}");
+    assert!(page.contains(r#"16 bytes: "{\"status\":\"500\"}""#), "{page}");
+    job["headers"] = json!({ "Webhook-Signature": "v1,forged" });
+    let refused = client.post("/v1/queues/hooks/jobs", &job);
+    assert_eq!(refused.refusal(), (422, "invalid-header".to_owned()));
+    job["target"] = Value::Null;
+    assert_eq!(client.post("/v1/queues/pulled/jobs", &job).status, 201, "for workers it is data");
+}
+
 /// SIGTERM: a delivery that does not end within the drain timeout is given back at no cost.
 #[test]
 fn a_delivery_that_hangs_is_given_back_when_the_server_is_told_to_stop() {

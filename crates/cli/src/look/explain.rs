@@ -218,6 +218,11 @@ fn why_it_waits(job: &Job<'_>) -> String {
                  `onefold jobs --queue {queue} --group {group:?}` shows them."
             )
         }
+        None if job.target.is_some() => {
+            "Nothing in its queue holds it back: it is delivered once its target has a free slot. If it stays here, no server \
+             delivers, or its target rests after failures or asked for a pause."
+                .to_owned()
+        }
         None => format!(
             "Nothing holds it back: it goes to the next worker that asks for jobs of queue {queue}. If it stays here, \
              no worker runs, or all are busy with jobs before it."
@@ -350,6 +355,8 @@ mod tests {
         assert!(told(r#""state":"available","waiting":"group","group":"g""#).contains("--group \"g\""));
         assert!(told(r#""state":"available","waiting":"concurrency""#).contains("as many jobs at once"));
         assert!(told(r#""state":"available""#).contains("next worker"));
+        let target = r#""state":"available","target":{"url":"http://a.example/"}"#;
+        assert!(told(target).contains("no server delivers"), "{}", told(target));
         assert!(told(r#""state":"retrying""#).contains("2 of 20"));
         for reason in DeadReason::ALL {
             let told = told(&format!(r#""state":"dead","reason":"{reason}""#));

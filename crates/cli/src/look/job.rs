@@ -1,9 +1,9 @@
 //! `onefold job`: everything about one job, and why it is where it is.
 
 use onefold_core::Timestamp;
-use onefold_wire::Job;
+use onefold_wire::{Job, Target};
 
-use super::{JobArgs, explain};
+use super::{JobArgs, exchange, explain};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -29,11 +29,17 @@ pub(crate) async fn job(args: JobArgs, config: &Config, output: Output) -> Resul
 /// The whole page, line by line.
 fn page(job: &Job<'_>, now: Timestamp) -> Vec<String> {
     let mut lines = vec![format!("{} in queue {}: {}", job.id, job.queue, headline(job))];
-    lines.extend(facts(job, now).into_iter().map(|(name, value)| format!("  {name:<9} {value}")));
+    lines.extend(facts(job, now).into_iter().map(|(name, value)| format!("  {name:<10} {value}")));
     lines.push(String::new());
     lines.push("What happened".to_owned());
     for (time, what) in explain::timeline(job) {
         lines.push(format!("  {}  {what}", readable(time)));
+    }
+    let deliveries = exchange::deliveries(job);
+    if !deliveries.is_empty() {
+        lines.push(String::new());
+        lines.push("What was sent, and what came back".to_owned());
+        lines.extend(deliveries.into_iter().map(|line| format!("  {line}")));
     }
     let again = explain::why_it_ran_again(job);
     if !again.is_empty() {
@@ -75,6 +81,13 @@ fn facts(job: &Job<'_>, now: Timestamp) -> Vec<(&'static str, String)> {
         "retries",
         job.retry_until.as_ref().map(|until| format!("until {} at the latest", readable(given(until)))),
     );
+    let target = |target: &Target<'_>| {
+        let method = target.method.as_ref().map_or("POST", |method| method);
+        format!("{method} {}", target.url)
+    };
+    tell("target", job.target.as_ref().map(target));
+    tell("on success", job.on_success.as_ref().map(target));
+    tell("on failure", job.on_failure.as_ref().map(target));
     let payload = job.payload.map(|payload| cut(payload.get(), VALUE));
     let raw = job.payload_base64.as_ref().map(|text| {
         let kind = job.content_type.as_ref().map_or("bytes", |kind| kind);

@@ -1,5 +1,6 @@
 //! Looking at jobs and queues: of a server, or straight in a data directory.
 
+mod exchange;
 mod explain;
 mod job;
 mod jobs;

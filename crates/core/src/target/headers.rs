@@ -75,9 +75,7 @@ impl TargetHeaders {
                 return Err(wrong(InvalidTargetHeader::TooLarge));
             }
             let name = HeaderName::try_from(given).map_err(|_| wrong(InvalidTargetHeader::Name))?;
-            if OURS.contains(&name.as_str())
-                || OUR_PREFIXES.iter().any(|ours| name.as_str().starts_with(ours))
-            {
+            if TargetHeaders::are_ours(name.as_str()) {
                 return Err(wrong(InvalidTargetHeader::Ours));
             }
             let mut value = HeaderValue::try_from(value).map_err(|_| wrong(InvalidTargetHeader::Value))?;
@@ -87,6 +85,11 @@ impl TargetHeaders {
             }
         }
         Ok(TargetHeaders(read))
+    }
+
+    /// Whether headers of this name, in lower case, are set by Onefold or by the connection.
+    pub fn are_ours(name: &str) -> bool {
+        OURS.contains(&name) || OUR_PREFIXES.iter().any(|ours| name.starts_with(ours))
     }
 
     /// The headers as they are sent. Values of `authorization` and `cookie` are marked sensitive.

@@ -153,6 +153,7 @@ pub(crate) fn delivery(url: &str, body: impl Into<Bytes>) -> Delivery {
         token: FencingToken::new(9).unwrap(),
         retry_until: Some(now()),
         traceparent: None,
+        job_headers: &[],
         now: now(),
     };
     let keys = SigningKeys::one(SECRET.parse().unwrap());

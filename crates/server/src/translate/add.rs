@@ -41,6 +41,8 @@ pub(crate) fn new_job(job: wire::NewJob<'_>, around: &Around<'_>) -> Result<NewJ
     let window_given = job.dedup.as_ref().is_some_and(|dedup| dedup.window.is_some());
     let timeout = some_duration("timeout", job.timeout.as_ref())?;
     timeout.map_or(Ok(()), check_timeout).map_err(|why| Failure::not_allowed("timeout", why))?;
+    let target =
+        job.target.map(|given| http_target("target", given)).transpose()?.map_or(Target::Pull, Target::Http);
     let mut spec = JobSpec {
         kind: text("kind", ErrorCode::InvalidField, job.kind)?,
         payload,
@@ -50,14 +52,10 @@ pub(crate) fn new_job(job: wire::NewJob<'_>, around: &Around<'_>) -> Result<NewJ
         group: text("group", ErrorCode::InvalidField, job.group)?,
         backoff: job.backoff.map(|given| backoff("backoff", &given, waits)).transpose()?,
         timeout,
-        target: job
-            .target
-            .map(|given| target("target", given))
-            .transpose()?
-            .map_or(Target::Pull, Target::Http),
-        on_success: job.on_success.map(|given| target("on_success", given)).transpose()?,
-        on_failure: job.on_failure.map(|given| target("on_failure", given)).transpose()?,
-        headers: job.headers.map(headers).transpose()?.unwrap_or_default(),
+        on_success: job.on_success.map(|given| http_target("on_success", given)).transpose()?,
+        on_failure: job.on_failure.map(|given| http_target("on_failure", given)).transpose()?,
+        headers: job.headers.map(|given| headers(given, &target)).transpose()?.unwrap_or_default(),
+        target,
         labels: labels(job.labels)?.unwrap_or_default(),
         retain: some_duration("retain", job.retain.as_ref())?,
         traceparent: text("traceparent", ErrorCode::InvalidField, job.traceparent)?,
@@ -93,7 +91,7 @@ fn refuse_unbuilt(job: &wire::NewJob<'_>, around: &Around<'_>) -> Result<(), Fai
     Ok(())
 }
 
-fn target(field: &'static str, given: wire::Target<'_>) -> Result<Arc<HttpTarget>, Failure> {
+fn http_target(field: &'static str, given: wire::Target<'_>) -> Result<Arc<HttpTarget>, Failure> {
     let of = |member: &str| format!("{field}.{member}");
     let refuse = |member: &str, why: String| Failure::field(ErrorCode::InvalidTarget, of(member), why);
     let url = TargetUrl::parse(&given.url).map_err(|why| refuse("url", why.to_string()))?;
@@ -156,7 +154,7 @@ fn media_type(given: Option<Text<'_>>) -> Result<String, Failure> {
     Ok(given.into_owned())
 }
 
-fn headers(given: Headers<'_>) -> Result<Vec<(String, String)>, Failure> {
+fn headers(given: Headers<'_>, target: &Target) -> Result<Vec<(String, String)>, Failure> {
     // Before names are compared with each other.
     if given.0.len() > limits::HEADERS_MAX {
         return Err(Failure::not_allowed("headers", NotAllowed::Header(BadHeader::TooMany)));
@@ -169,7 +167,7 @@ fn headers(given: Headers<'_>) -> Result<Vec<(String, String)>, Failure> {
         }
         headers.push((name.into_owned(), value.into_owned()));
     }
-    check_headers(&headers).map_err(|why| Failure::not_allowed("headers", why))?;
+    check_headers(&headers, target).map_err(|why| Failure::not_allowed("headers", why))?;
     Ok(headers)
 }
 
