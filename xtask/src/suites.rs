@@ -158,7 +158,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "deliveries",
         proves: "HTTP targets, on both engines: what they receive, receivers that misbehave, SIGKILL between answer and record",
-        tools: &["postgres"],
+        tools: &["postgres", "python3"],
         env: &[ONEFOLD_BIN],
         steps: &[
             RELEASE,

@@ -15,6 +15,7 @@ use crate::look::{JobArgs, JobsArgs, QueuesArgs};
 use crate::manage::{CancelArgs, DeleteArgs, QueueArgs, RedriveArgs, RetryArgs};
 use crate::migrate::MigrateArgs;
 use crate::schedules::SchedulesArgs;
+use crate::signing::SigningKeyArgs;
 use crate::work::WorkArgs;
 
 /// A durable job queue: many deliveries, one effect.
@@ -83,6 +84,9 @@ pub(crate) enum Command {
     /// Show effects and what was recorded of them; resolve those nobody knows about
     #[command(after_help = EFFECTS)]
     Effects(EffectsArgs),
+    /// Make a key that signs deliveries
+    #[command(after_help = SIGNING_KEY)]
+    SigningKey(SigningKeyArgs),
     /// Measure how fast a server is here, beside what the disk allows
     #[command(after_help = BENCH)]
     Bench(BenchArgs),
@@ -204,6 +208,16 @@ Examples:
 
 States: executing, completed, released, indeterminate. A job that died of an indeterminate effect may be retried
 once that is resolved.";
+
+const SIGNING_KEY: &str = "\
+Examples:
+  (umask 077; onefold signing-key > signing-keys)
+  onefold serve --signing-key-file signing-keys
+  onefold signing-key --ed25519 >> signing-keys
+
+Secrets are printed nowhere else: the file is all there is. It has a key a line, newest first; a line that ends in
+`until 2026-12-24T18:00:00Z` signs along until then. Below a line like [https://shop.example] stand the keys of that
+origin, which then has no others.";
 
 const BENCH: &str = "\
 Examples:

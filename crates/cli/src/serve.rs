@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use onefold_core::{Clock, Engine, EngineError, WorkerName};
 use onefold_delivery::{
-    AddressPolicy, Client, ClientParts, DelivererParts, HttpDeliverer, LaneLimits, Limits, SystemResolver,
-    TokioTimer, Trust,
+    AddressPolicy, Client, ClientParts, DelivererParts, HttpDeliverer, KeyRing, LaneLimits, Limits,
+    SystemResolver, TokioTimer, Trust,
 };
 use onefold_engine_postgres::inspect::Standby;
 use onefold_engine_postgres::{Options as PostgresOptions, PostgresEngine};
@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::logging;
 use crate::output::Output;
 use crate::signals::Signals;
+use crate::signing;
 
 /// Files a server may want to have open: a connection each, and its own.
 const DESCRIPTORS_WANTED: u64 = 16_384;
@@ -78,8 +79,9 @@ async fn serve(settings: ServeSettings, output: Output) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(Failure::failed)?;
     let mut signals = Signals::catch()?;
     let trust = trust(&settings)?;
+    let keys = signing::keys(settings.targets.signing_key_file.as_deref()).map_err(Failure::failed)?;
     let runtime = Runtime::start(Arc::clone(&engine), Arc::clone(&clock));
-    let deliveries = deliver(&settings, trust, address, engine, Arc::clone(&clock))?;
+    let deliveries = deliver(&settings, trust, keys, address, engine, Arc::clone(&clock))?;
     let stop = CancellationToken::new();
     let server =
         onefold_server::serve(&runtime, clock, server_config(&settings, notes)?, listener, stop.cancelled());
@@ -128,6 +130,7 @@ fn trust(settings: &ServeSettings) -> Result<Trust, Failure> {
 fn deliver(
     settings: &ServeSettings,
     trust: Trust,
+    keys: watch::Receiver<KeyRing>,
     address: SocketAddr,
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
@@ -144,6 +147,7 @@ fn deliver(
     });
     let deliverer = HttpDeliverer::new(DelivererParts {
         client,
+        keys,
         lanes: LaneLimits::default(),
         clock: Arc::clone(&clock),
         entropy: Arc::new(SystemEntropy),

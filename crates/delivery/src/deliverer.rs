@@ -11,13 +11,13 @@ use onefold_core::{
     Payload, SettleAction, SettleOp, Target,
 };
 use onefold_runtime::{Deliverer, Room};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::stored::{StoredAnswer, exchange};
 use crate::{
-    Answer, Cause, Client, Delivery, DeliveryHeaders, Health, JobVerdict, LaneLimits, LaneNews, LaneState,
-    Lanes, Pass, Report, SigningKeys, Stamp,
+    Answer, Cause, Client, Delivery, DeliveryHeaders, Health, JobVerdict, KeyRing, LaneLimits, LaneNews,
+    LaneState, Lanes, Pass, Report, Stamp,
 };
 
 /// How long a job may wait here for its turn before it is given back.
@@ -37,6 +37,8 @@ const SWEEP: DurationMs = DurationMs::from_ms(10_000);
 pub struct DelivererParts {
     /// Makes the requests.
     pub client: Client,
+    /// What signs them. May change at any time.
+    pub keys: watch::Receiver<KeyRing>,
     /// How many at once.
     pub lanes: LaneLimits,
     /// The time.
@@ -52,6 +54,7 @@ pub struct HttpDeliverer {
 
 struct Shared {
     client: Client,
+    keys: watch::Receiver<KeyRing>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     slots: u32,
@@ -99,8 +102,9 @@ impl HttpDeliverer {
             sweep_at: now.saturating_add(SWEEP),
             draining: false,
         };
-        let DelivererParts { client, clock, entropy, .. } = parts;
-        let shared = Shared { client, clock, entropy, slots, state: Mutex::new(state), told: Notify::new() };
+        let DelivererParts { client, keys, clock, entropy, .. } = parts;
+        let shared =
+            Shared { client, keys, clock, entropy, slots, state: Mutex::new(state), told: Notify::new() };
         HttpDeliverer { shared: Arc::new(shared) }
     }
 }
@@ -324,7 +328,7 @@ impl Shared {
                 ops: give_back(job, End::Release),
             };
         };
-        let keys = SigningKeys::none();
+        let keys = self.keys.borrow().of(&target.url.origin()).clone();
         let stamp = Stamp {
             job: job.job.id,
             attempt: attempt.number,

@@ -10,6 +10,7 @@ mod connect_to;
 mod deliverer;
 mod failure;
 mod headers;
+mod key_file;
 mod lanes;
 mod outcome;
 mod policy;
@@ -29,6 +30,7 @@ pub use connect_to::{ConnectTo, InvalidConnectTo};
 pub use deliverer::{DelivererParts, HttpDeliverer};
 pub use failure::{Failure, Lost, Part, TlsFault};
 pub use headers::{DeliveryHeaders, Stamp};
+pub use key_file::{BadKeyLine, InvalidKeyFile, KeyRing};
 pub use lanes::{BreakerLimits, LaneLimits, LaneRoom, LaneState, LaneView, Lanes, Pass, Started};
 pub use onefold_core::{
     InvalidMethod, InvalidTarget, InvalidTargetHeader, Origin, Scheme, TargetHeaders, TargetHost,

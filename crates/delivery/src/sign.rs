@@ -50,6 +50,16 @@ pub enum InvalidKey {
 }
 
 impl SigningKey {
+    /// The text of a key that is shared with receivers, of 24 to 64 random bytes.
+    pub fn shared_text(secret: &[u8]) -> String {
+        format!("whsec_{}", BASE64_STANDARD.encode(secret))
+    }
+
+    /// The text of an ed25519 key, of 32 random bytes.
+    pub fn ed25519_text(seed: &[u8]) -> String {
+        format!("whsk_{}", BASE64_STANDARD.encode(seed))
+    }
+
     fn version(&self) -> &'static str {
         match self.0 {
             Signer::Hmac(_) => "v1",
@@ -122,7 +132,7 @@ pub struct SigningKeys {
     keys: Vec<(SigningKey, Option<Timestamp>)>,
 }
 
-/// One key more than [`SIGNING_KEYS_MAX`].
+/// More keys than [`SIGNING_KEYS_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a target has at most {SIGNING_KEYS_MAX} signing keys: remove one that no receiver uses any more")]
 pub struct TooManyKeys;
@@ -138,26 +148,20 @@ impl SigningKeys {
         SigningKeys { keys: vec![(key, None)] }
     }
 
-    /// `new` signs from now on; what signed until now signs along until `old_until`. Keys whose time was over at `now`
-    /// are gone.
+    /// Several, newest first, each with the time until which it signs, if not for good.
     ///
     /// # Errors
-    /// [`TooManyKeys`] if as many are still signing.
-    pub fn rotate(
-        &mut self,
-        new: SigningKey,
-        old_until: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), TooManyKeys> {
-        self.keys.retain(|(_, until)| until.is_none_or(|until| now < until));
-        if self.keys.len() >= SIGNING_KEYS_MAX {
+    /// [`TooManyKeys`].
+    pub fn new(keys: Vec<(SigningKey, Option<Timestamp>)>) -> Result<SigningKeys, TooManyKeys> {
+        if keys.len() > SIGNING_KEYS_MAX {
             return Err(TooManyKeys);
         }
-        for (_, until) in &mut self.keys {
-            *until = Some(until.unwrap_or(old_until));
-        }
-        self.keys.insert(0, (new, None));
-        Ok(())
+        Ok(SigningKeys { keys })
+    }
+
+    /// How many there are, also of those whose time is over.
+    pub fn count(&self) -> usize {
+        self.keys.len()
     }
 
     /// The value of `webhook-signature`, newest key first; `None` without a key.
@@ -347,8 +351,8 @@ mod tests {
     #[test]
     fn w_14_while_keys_change_both_sign_and_then_the_new_one_alone() {
         let (old, new) = (hmac_key(1), hmac_key(2));
-        let mut keys = SigningKeys::one(old.clone());
-        keys.rotate(new.clone(), at(1_614_351_730), now()).unwrap();
+        let until = Some(at(1_614_351_730));
+        let keys = SigningKeys::new(vec![(new.clone(), None), (old.clone(), until)]).unwrap();
         let believes = |key: &SigningKey, when: Timestamp| {
             let signature = keys.sign(ID, when, BODY).unwrap();
             let headers = (ID, webhook_timestamp(when), signature);
@@ -358,19 +362,13 @@ mod tests {
         assert!(believes(&old, now()) && believes(&new, now()));
         assert!(believes(&old, at(1_614_351_729)));
         assert!(!believes(&old, at(1_614_351_730)) && believes(&new, at(1_614_351_730)));
-        let mut both = keys.clone();
-        both.rotate(hmac_key(3), at(1_700_000_000), at(1_614_351_730)).unwrap();
-        assert_eq!(both.keys.len(), 2, "the one whose time was over is gone");
     }
 
     #[test]
     fn keys_are_limited() {
-        let mut keys = SigningKeys::none();
-        for byte in 1..=10 {
-            keys.rotate(hmac_key(byte), at(1_700_000_000), now()).unwrap();
-        }
-        assert_eq!(keys.sign(ID, now(), BODY).unwrap().split(' ').count(), SIGNING_KEYS_MAX);
-        assert_eq!(keys.rotate(hmac_key(11), at(1_700_000_000), now()), Err(TooManyKeys));
+        let of = |count: u8| SigningKeys::new((1..=count).map(|byte| (hmac_key(byte), None)).collect());
+        assert_eq!(of(10).unwrap().sign(ID, now(), BODY).unwrap().split(' ').count(), SIGNING_KEYS_MAX);
+        assert_eq!(of(11).unwrap_err(), TooManyKeys);
         assert_eq!(SigningKeys::none().sign(ID, now(), BODY), None);
     }
 

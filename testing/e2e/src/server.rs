@@ -77,7 +77,10 @@ impl Server {
     pub fn spawn(&mut self) {
         let mut command = onefold_command(&self.dir);
         command.arg("serve");
-        command.args(["--listen", &self.address.to_string(), "--log", "warn"]).args(&self.arguments);
+        command.args(["--listen", &self.address.to_string()]).args(&self.arguments);
+        if !self.arguments.iter().any(|argument| argument == "--log") {
+            command.args(["--log", "warn"]);
+        }
         self.process = Some(Process::start(&mut command, ""));
     }
 

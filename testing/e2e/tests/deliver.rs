@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use onefold_e2e::{Client, Process, Receiver, Server, job, onefold_command, until};
+use onefold_e2e::{Client, Process, Receiver, Server, job, onefold_command, shell_blocks, until, workspace};
 use onefold_test_postgres::{DATABASE, Server as Postgres, THROW_AWAY, USER};
 use serde_json::{Value, json};
 
@@ -138,6 +141,123 @@ fn a_target_is_handed_the_headers_of_its_job_and_the_page_shows_what_it_answered
     assert_eq!(refused.refusal(), (422, "invalid-header".to_owned()));
     job["target"] = Value::Null;
     assert_eq!(client.post("/v1/queues/pulled/jobs", &job).status, 201, "for workers it is data");
+}
+
+/// `onefold signing-key`: the line for the file.
+fn signing_key(dir: &Path) -> String {
+    let (status, printed, errors) =
+        Process::start(onefold_command(dir).arg("signing-key"), "").finish(PATIENCE);
+    assert!(status.success() && printed.len() == 1 && printed[0].starts_with("whsec_"), "{errors}");
+    printed[0].clone()
+}
+
+/// Puts a file in the place of another at once, for its owner only.
+fn put(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::rename(&new, file).unwrap();
+}
+
+/// Delivers a job and gives what its target got.
+fn delivered(client: &mut Client, receiver: &Receiver, payload: &Value) -> Value {
+    let job = json!({ "payload": payload, "target": { "url": receiver.url("/") } });
+    client.post("/v1/queues/hooks/jobs", &job).ok();
+    receiver.next()
+}
+
+/// What the receiver in the guide says of a delivery.
+fn believes(secret: &str, got: &Value) -> bool {
+    let page = std::fs::read_to_string(workspace().join("docs/guide/delivery.md")).unwrap();
+    let [receiver] = &shell_blocks(&page, "python")[..] else { panic!("one receiver in Python") };
+    let asks = "import json, sys\ngot = json.load(sys.stdin)\nprint(genuine(sys.argv[1], got['headers'], got['body'].encode()))";
+    let mut python = Command::new("python3");
+    python.args(["-c", &format!("{receiver}\n{asks}"), secret]);
+    let (_, printed, errors) = Process::start(&mut python, &got.to_string()).finish(PATIENCE);
+    match &printed[..] {
+        [said] if said == "True" => true,
+        [said] if said == "False" => false,
+        _ => panic!("{printed:?} {errors}"),
+    }
+}
+
+/// W-16: what is signed are the bytes that are sent, and a receiver that knows nothing of us can tell.
+#[test]
+fn w_16_the_receiver_of_the_guide_believes_what_was_signed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (signing_key(dir.path()), signing_key(dir.path()));
+    let keys = dir.path().join("keys");
+    let (receiver, other) = (receiver(), receiver());
+    put(&keys, &format!("{ours}\n[{}]\n{theirs}\n", other.url("")));
+    let server = Server::start_with(
+        &dir.path().join("data"),
+        &["--signing-key-file", keys.to_str().unwrap(), "--log", "trace"],
+    );
+    let mut server = server.unwrap();
+    let mut client = server.client();
+    let payload = json!({ "ä": [1e3, "\u{1F980}"], "b": " " });
+    let mut got = delivered(&mut client, &receiver, &payload);
+    assert!(believes(&ours, &got) && !believes(&theirs, &got), "{got}");
+    let at_other = delivered(&mut client, &other, &payload);
+    assert!(believes(&theirs, &at_other) && !believes(&ours, &at_other), "its own keys and no others");
+    got["body"] = Value::from(format!("{} ", text(&got, &["body"])));
+    assert!(!believes(&ours, &got), "a body that was changed");
+    // Secrets are nowhere to be seen: not in what is asked, and not in the most talkative log.
+    let shown = client.get("/v1/jobs").text() + &client.get("/metrics").text();
+    let (_, log) = server.terminate();
+    assert!(log.contains("deliveries are signed"), "{log}");
+    for secret in [&ours, &theirs] {
+        assert!(!shown.contains(&secret[6..]) && !log.contains(&secret[6..]), "a secret was shown");
+    }
+}
+
+/// W-14: both keys sign while the old one is still there, without a restart, and a file that cannot be used changes nothing.
+#[test]
+fn w_14_deliveries_are_signed_and_keys_change_without_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (signing_key(dir.path()), signing_key(dir.path()));
+    let keys = dir.path().join("keys");
+    put(&keys, &old);
+    let data = dir.path().join("data");
+    let server = Server::start_with(&data, &["--signing-key-file", keys.to_str().unwrap()]).unwrap();
+    let (receiver, mut client) = (receiver(), server.client());
+    let mut next = || delivered(&mut client, &receiver, &json!(1));
+    assert!(believes(&old, &next()));
+    put(&keys, "whsec_what is this");
+    put(&keys, &format!("{new}\n{old} until 2126-01-01T00:00:00Z"));
+    let both = until("the new key to sign", PATIENCE, || {
+        let got = next();
+        assert!(believes(&old, &got), "the old key signs along all the time");
+        believes(&new, &got).then_some(got)
+    });
+    assert_eq!(text(&both, &["headers", "webhook-signature"]).split(' ').count(), 2);
+    put(&keys, &new);
+    until("the old key to sign no more", PATIENCE, || {
+        let got = next();
+        assert!(believes(&new, &got));
+        (!believes(&old, &got)).then_some(())
+    });
+}
+
+/// A file of keys that cannot be used, or that others can read, is told at the start and without its secrets.
+#[test]
+fn a_server_does_not_start_with_keys_that_it_cannot_use_or_that_others_can_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys");
+    let start = || {
+        let arguments = ["--signing-key-file", keys.to_str().unwrap()];
+        Server::start_with(&dir.path().join("data"), &arguments).err().expect("it does not start")
+    };
+    assert!(start().contains("cannot be read"), "{}", start());
+    put(&keys, "whsec_aHVzaA==\n");
+    let told = start();
+    assert!(
+        told.contains("keys line 1: a whsec_ key has 24 to 64 bytes") && !told.contains("aHVz"),
+        "{told}"
+    );
+    put(&keys, &signing_key(dir.path()));
+    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(start().contains("chmod o="), "{}", start());
 }
 
 /// SIGTERM: a delivery that does not end within the drain timeout is given back at no cost.

@@ -51,6 +51,7 @@ settings! {
     ALLOW_TARGET = "allow_target", "ONEFOLD_ALLOW_TARGET";
     CONNECT_TO = "connect_to", "ONEFOLD_CONNECT_TO";
     CA_FILE = "ca_file", "ONEFOLD_CA_FILE";
+    SIGNING_KEY_FILE = "signing_key_file", "ONEFOLD_SIGNING_KEY_FILE";
     PAYLOAD_LIMIT = "payload_limit", "ONEFOLD_PAYLOAD_LIMIT";
     KEY_INDEX_MEMORY = "key_index_memory", "ONEFOLD_KEY_INDEX_MEMORY";
     LOG = "log", "ONEFOLD_LOG";
@@ -142,6 +143,10 @@ pub(crate) struct ServeArgs {
     /// [env: ONEFOLD_CA_FILE] [file: ca_file]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// Sign deliveries with the keys in this file, a key a line (`onefold signing-key` makes them); it is looked at again
+    /// every second [env: ONEFOLD_SIGNING_KEY_FILE] [file: signing_key_file]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signing_key_file: Option<PathBuf>,
     /// Largest payload of a job, up to 50MiB
     /// [env: ONEFOLD_PAYLOAD_LIMIT] [file: payload_limit] [default: 1MiB]
     #[arg(long, value_name = "BYTES")]
@@ -188,6 +193,7 @@ pub(crate) struct TargetSettings {
     pub(crate) allow: Vec<Cidr>,
     pub(crate) connect_to: Vec<ConnectTo>,
     pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) signing_key_file: Option<PathBuf>,
 }
 
 /// The settings of commands that talk to a server.
@@ -237,6 +243,7 @@ impl Config {
                 allow: self.pick(&ALLOW_TARGET, several(args.allow_target))?.unwrap_or_default().0,
                 connect_to: self.pick(&CONNECT_TO, several(args.connect_to))?.unwrap_or_default().0,
                 ca_file: self.pick(&CA_FILE, args.ca_file)?,
+                signing_key_file: self.pick(&SIGNING_KEY_FILE, args.signing_key_file)?,
             },
             payload_limit: self.payload_limit(args.payload_limit)?,
             key_index_memory: self
