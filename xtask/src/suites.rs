@@ -192,6 +192,14 @@ pub(crate) const SUITES: &[Suite] = &[
         ..SUITE
     },
     Suite {
+        name: "effects",
+        proves: "workers killed and stopped at any moment of a step, on every engine: what the world outside saw is what is promised",
+        tools: &["postgres"],
+        env: &[ONEFOLD_BIN],
+        steps: &[RELEASE, Step::Package { name: "onefold-effects", except: &[] }],
+        ..SUITE
+    },
+    Suite {
         name: "cluster",
         proves: "nodes killed, cut off and restarted, a primary lost, commits that break: nothing acknowledged is lost, and work resumes",
         tools: &["postgres"],
@@ -255,6 +263,15 @@ pub(crate) const LONG: &[Suite] = &[
         tools: &["postgres"],
         env: &[LONG_RUN, ONEFOLD_BIN],
         steps: &[RELEASE, Step::Test { package: "onefold-e2e", test: "deliver_kill" }],
+        minutes: 60,
+        ..SUITE
+    },
+    Suite {
+        name: "effects-long",
+        proves: "effects under ten times as many schedules of faults",
+        tools: &["postgres"],
+        env: &[LONG_RUN, ONEFOLD_BIN],
+        steps: &[RELEASE, Step::Package { name: "onefold-effects", except: &[] }],
         minutes: 60,
         ..SUITE
     },
