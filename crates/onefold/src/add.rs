@@ -11,7 +11,7 @@ use onefold_core::{Added, Backoff, Fingerprint, Group, Key, Kind, Label, TracePa
 use crate::backend::{Backend, ToAdd};
 use crate::check::{self, Wants};
 use crate::time::{to_ms, to_timestamp};
-use crate::{Dedup, Error, ErrorCode, IntoPayload, Invalid, QueueName};
+use crate::{Dedup, Error, ErrorCode, IntoPayload, Invalid, QueueName, Target};
 
 /// A future that can be sent between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -140,6 +140,33 @@ impl<Q> JobBuilder<Q> {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.job.spec.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Delivers it to this URL, instead of handing it to a worker: the text of one, or a [`Target`] with more about it.
+    ///
+    /// Deliveries are made by servers: the one this library is connected to, or, with `Onefold::postgres`, any
+    /// `onefold serve --postgres` on the same store. A store that only this process has open refuses with `no-deliverer`.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let onefold = onefold::Onefold::connect("http://127.0.0.1:7717", None)?;
+    /// let order = "order 7 was paid".to_owned();
+    /// onefold.queue("hooks").add(order).key("order-7").target("https://example.com/hooks").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn target(self, target: impl Into<Target>) -> Self {
+        self.put(target.into().finish(), |job, target| job.spec.target = onefold_core::Target::Http(target))
+    }
+
+    /// Tells this URL when it is completed, by a job of its own that is added in the same transaction.
+    pub fn on_success(self, target: impl Into<Target>) -> Self {
+        self.put(target.into().finish(), |job, target| job.spec.on_success = Some(target))
+    }
+
+    /// Tells this URL when it is dead or cancelled, by a job of its own that is added in the same transaction.
+    pub fn on_failure(self, target: impl Into<Target>) -> Self {
+        self.put(target.into().finish(), |job, target| job.spec.on_failure = Some(target))
     }
 
     /// Failures plus lost leases that end it, from 1 to 1,000; 20 unless the queue says

@@ -14,10 +14,22 @@ pub(crate) struct Wants {
     pub(crate) payload_bytes_max: usize,
     /// A fingerprint beside each key. A server computes it itself.
     pub(crate) fingerprints: bool,
+    /// Targets, because somebody may deliver to them. A server says itself whether it does.
+    pub(crate) targets: bool,
 }
 
 /// Checks a job and gives it the fingerprint its key needs.
 pub(crate) fn finish(mut job: NewJob, wants: Wants) -> Result<NewJob, Invalid> {
+    let spec = &job.spec;
+    let needs_deliverer = [
+        ("target", spec.target.http().is_some()),
+        ("on_success", spec.on_success.is_some()),
+        ("on_failure", spec.on_failure.is_some()),
+    ];
+    if let Some((what, _)) = needs_deliverer.into_iter().find(|(_, given)| *given && !wants.targets) {
+        let why = "needs somebody who delivers, and this process alone has the store open: connect to a server instead";
+        return Err(Invalid::coded(ErrorCode::NoDeliverer, what, why));
+    }
     job.spec.check(wants.payload_bytes_max).map_err(|why| not_allowed(what(&why), why))?;
     if wants.fingerprints {
         job.spec.read_payload().map_err(not_json)?;
@@ -111,7 +123,7 @@ mod tests {
     fn code(change: impl FnOnce(&mut NewJob)) -> Option<ErrorCode> {
         let mut job = NewJob::default();
         change(&mut job);
-        match finish(job, Wants { payload_bytes_max: 1000, fingerprints: true }) {
+        match finish(job, Wants { payload_bytes_max: 1000, fingerprints: true, targets: true }) {
             Ok(_) => None,
             Err(Invalid::Value { code, .. }) => Some(code),
             Err(other) => panic!("{other:?}"),

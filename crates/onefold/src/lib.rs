@@ -18,6 +18,7 @@ mod local_code;
 mod payload;
 mod queue;
 mod schedule;
+mod target;
 mod time;
 mod view;
 mod worker;
@@ -43,6 +44,7 @@ pub use onefold_engine_sqlite::{OpenError, rusqlite};
 pub use payload::{FromPayload, IntoPayload, RawPayload};
 pub use queue::{Queue, Redrive};
 pub use schedule::{Schedule, ScheduleView, SetSchedule};
+pub use target::Target;
 pub use view::{AttemptView, JobList, JobView, KeyView, QueueView, Redriven};
 pub use worker::{
     BoxError, CancelReason, Context, EffectError, HandlerError, Job, Once, ReadyWorker, Worker, WorkerReport,

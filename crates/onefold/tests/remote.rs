@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use onefold::{
     Backoff, DeadReason, Dedup, DurationMs, Error, GroupHead, HandlerError, Job, JobId, NewJob, Onefold,
-    QueuePatch, RawPayload, Refusal, State, Worker,
+    QueuePatch, RawPayload, Refusal, State, Target, Worker,
 };
 use onefold_core::reference::ReferenceEngine;
 use onefold_core::{Clock, Engine, JobStatus};
@@ -42,7 +42,8 @@ impl Server {
         let engine = wrap(Arc::new(reference));
         let runtime = Runtime::start(Arc::clone(&engine), Arc::clone(&clock));
         let token = token.map(|token| Token::new(token).unwrap());
-        let config = Config { token, ..Config::default() };
+        // Nothing is delivered: what is taken here is looked at, not sent.
+        let config = Config { token, delivers: true, ..Config::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving_clock = Arc::clone(&clock);
@@ -212,6 +213,36 @@ async fn a_remote_store_is_changed_as_an_embedded_one() {
 }
 
 /// Many jobs go in few requests, each with its own outcome; atomic ones all or none.
+/// A target arrives as it was given, a mistake in one is told before anything is sent, and a store that nobody delivers
+/// from refuses it: the job would wait for ever.
+#[tokio::test]
+async fn targets_are_taken_where_somebody_delivers() {
+    let (server, remote) = Server::plain().await;
+    let queue = remote.queue::<u64>("q");
+    let target =
+        Target::new("https://example.com/a?b=c").method("PUT").header("X-Shop", "7").timeout(SECOND * 5);
+    let tell = "https://example.com/done";
+    let id = queue.add(1).target(target).on_success(tell).on_failure(tell).await.unwrap().id;
+    let spec = server.engine.get(id).await.unwrap().unwrap().spec;
+    let given = spec.target.http().unwrap();
+    assert_eq!((given.url.as_str(), given.method.as_str()), ("https://example.com/a?b=c", "PUT"));
+    assert_eq!(given.headers.iter().collect::<Vec<_>>(), [("x-shop", "7".into())]);
+    assert_eq!(given.timeout, Some(DurationMs::from_ms(5_000)));
+    for told in [&spec.on_success, &spec.on_failure] {
+        assert_eq!(told.as_ref().unwrap().url.as_str(), tell);
+    }
+    assert_eq!(code(queue.add(1).target("ftp://example.com/").await), "invalid-target");
+    assert_eq!(code(queue.add(1).target(Target::new(tell).method("LOOK")).await), "invalid-target");
+    assert_eq!(code(queue.add(1).target(Target::new(tell).header("Host", "x")).await), "invalid-header");
+    assert_eq!(code(queue.add(1).target(Target::new(tell).timeout(SECOND * 3601)).await), "invalid-duration");
+    assert!(!format!("{:?}", Target::new(tell).header("authorization", "s3cret")).contains("s3cret"));
+
+    let alone = Onefold::in_memory();
+    let queue = alone.queue::<u64>("q");
+    assert_eq!(code(queue.add(1).target(tell).await), "no-deliverer");
+    assert_eq!(code(queue.add(1).on_failure(tell).await), "no-deliverer");
+}
+
 #[tokio::test]
 async fn many_jobs_have_an_outcome_each() {
     let (_server, remote) = Server::plain().await;

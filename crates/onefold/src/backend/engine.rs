@@ -62,7 +62,11 @@ impl EngineBackend {
 
 impl Backend for EngineBackend {
     fn wants(&self) -> Wants {
-        Wants { payload_bytes_max: limits::PAYLOAD_BYTES_DEFAULT, fingerprints: true }
+        Wants {
+            payload_bytes_max: limits::PAYLOAD_BYTES_DEFAULT,
+            fingerprints: true,
+            targets: self.engine.capabilities().multi_process,
+        }
     }
 
     fn add(&self, queue: QueueName, job: ToAdd) -> BoxFuture<'_, Outcome<Added>> {

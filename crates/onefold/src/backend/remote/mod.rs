@@ -147,7 +147,7 @@ fn list_path(query: &ListQuery) -> String {
 impl Backend for RemoteBackend {
     /// The server knows its own limit.
     fn wants(&self) -> Wants {
-        Wants { payload_bytes_max: limits::PAYLOAD_BYTES_MAX, fingerprints: false }
+        Wants { payload_bytes_max: limits::PAYLOAD_BYTES_MAX, fingerprints: false, targets: true }
     }
 
     fn add(&self, queue: QueueName, job: ToAdd) -> BoxFuture<'_, Outcome<Added>> {

@@ -4,8 +4,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use onefold_core::schedule::Pattern;
 use onefold_core::{
-    Backoff, Dedup, DurationMs, EffectAction, EffectOp, End, FreeOn, JobEdit, JobFilter, LeaseParams,
-    OnDuplicate, OnMismatch, Payload, QueuePatch, SettleAction, SettleOp, Timestamp, When, limits,
+    Backoff, Dedup, DurationMs, EffectAction, EffectOp, End, FreeOn, HttpTarget, JobEdit, JobFilter,
+    LeaseParams, OnDuplicate, OnMismatch, Payload, QueuePatch, SettleAction, SettleOp, Timestamp, When,
+    limits,
 };
 use onefold_wire::{self as wire, RawValue, Span, Text};
 
@@ -90,8 +91,22 @@ fn job(to_add: &ToAdd) -> Outcome<wire::NewJob<'_>> {
         labels: (!spec.labels.is_empty()).then(|| labels.collect()),
         retain: spec.retain.map(span),
         traceparent: spec.traceparent.as_ref().map(|trace| trace.as_str().into()),
+        target: spec.target.http().map(target),
+        on_success: spec.on_success.as_deref().map(target),
+        on_failure: spec.on_failure.as_deref().map(target),
         ..wire::NewJob::default()
     })
+}
+
+fn target(target: &HttpTarget) -> wire::Target<'_> {
+    let headers: Vec<_> =
+        target.headers.iter().map(|(name, value)| (name.into(), value.into_owned().into())).collect();
+    wire::Target {
+        url: target.url.as_str().into(),
+        method: Some(target.method.as_str().into()),
+        headers: (!headers.is_empty()).then_some(wire::Headers(headers)),
+        timeout: target.timeout.map(span),
+    }
 }
 
 /// What differs from the default; the echo in the answer is for what was said only.
