@@ -293,6 +293,8 @@ pub(crate) const LONG: &[Suite] = &[
             Step::Cargo(&["run", "--release", "-p", "onefold-bench", "--", "engine", "--batch", "256"]),
             Step::Cargo(&["run", "--release", "-p", "onefold-bench", "--", "engine", "--batch", "32"]),
             Step::Cargo(&["run", "--release", "-p", "onefold-bench", "--", "http"]),
+            Step::Cargo(&["run", "--release", "-p", "onefold-bench", "--", "schedules"]),
+            Step::Cargo(&["run", "--release", "-p", "onefold-bench", "--", "deliveries"]),
         ],
         minutes: 240,
         ..SUITE
