@@ -150,7 +150,7 @@ pub(crate) const SUITES: &[Suite] = &[
             RELEASE,
             Step::Package {
                 name: "onefold-e2e",
-                except: &["deliver", "deliver_kill", "kill", "postgres", "postgres_kill"],
+                except: &["deliver", "deliver_kill", "deliver_zoo", "kill", "postgres", "postgres_kill"],
             },
         ],
         ..SUITE
@@ -163,6 +163,7 @@ pub(crate) const SUITES: &[Suite] = &[
         steps: &[
             RELEASE,
             Step::Test { package: "onefold-e2e", test: "deliver" },
+            Step::Test { package: "onefold-e2e", test: "deliver_zoo" },
             Step::Test { package: "onefold-e2e", test: "deliver_kill" },
         ],
         ..SUITE
