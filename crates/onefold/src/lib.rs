@@ -19,6 +19,8 @@ mod payload;
 mod queue;
 mod schedule;
 mod target;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod time;
 mod view;
 mod worker;
