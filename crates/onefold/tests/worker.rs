@@ -316,7 +316,7 @@ async fn checkpoints_progress_and_log_lines_are_kept() {
         };
         assert_eq!((done, job.attempt, job.failures), (4, 2, 1));
         assert!(ctx.last_checkpoint::<String>().is_err());
-        assert!(matches!(ctx.checkpoint(&"x".repeat(17_000)).await, Err(Error::Invalid(_))));
+        assert!(matches!(ctx.checkpoint(&"x".repeat(1024 * 1024)).await, Err(Error::Invalid(_))));
         assert!(matches!(ctx.progress(101), Err(Error::Invalid(_))));
         assert!(matches!(ctx.extend(SECOND * 3_601).await, Err(Error::Invalid(_))));
         Ok(done)
