@@ -27,17 +27,23 @@ pub(crate) struct Args {
     /// Jobs of a batch.
     #[arg(long, default_value_t = 100)]
     batch: usize,
+    /// Only beside the transaction held open.
+    #[arg(long)]
+    held_only: bool,
+    /// Other settings of the server: name=value.
+    #[arg(long = "set")]
+    settings: Vec<String>,
 }
 
 /// What is aimed at.
 const LOSS_MAX: f64 = 0.2;
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let server = Server::start(&[])?;
+    let server = Server::start(&args.settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut rates = Vec::new();
-        for held in [false, true] {
+        for held in [false, true].into_iter().skip(usize::from(args.held_only)) {
             server.database("horizon").await?;
             let node = Node::open(server.config("horizon"), 16, false).await?;
             for _ in 0..args.waiting.div_ceil(1_000) {
@@ -57,7 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             drop(holder);
             node.close().await?;
         }
-        let (Some(without), Some(beside)) = (rates.first(), rates.last()) else { return Ok(()) };
+        let [without, beside] = rates.as_slice() else { return Ok(()) };
         let loss = 1.0 - beside / without;
         println!(
             "{without:.0} jobs/s without, {beside:.0} beside it: {:.1} % lost (aim: less than {:.0} %)",

@@ -432,7 +432,7 @@ impl Node {
             if self.local.open().is_err() {
                 return;
             }
-            self.floors.forget();
+            self.floors.look_back();
             self.local.wake_ticks();
             self.hint_all();
             let awaited = self.local.awaited();

@@ -114,6 +114,7 @@ pub(crate) fn types_of(text: &str) -> Vec<Type> {
             "bytea" => Type::BYTEA,
             "bytea[]" => Type::BYTEA_ARRAY,
             "boolean[]" => Type::BOOL_ARRAY,
+            "tid[]" => Type::TID_ARRAY,
             _ => continue,
         };
         types.resize(types.len().max(number), None);

@@ -27,7 +27,7 @@ use crate::floors::{Floors, LineMoves, LinePlace};
 use crate::place::Places;
 use crate::pool::{Params, Transaction};
 use crate::rows::{
-    LineNumber, LoadedSpec, LockedRow, QueueNumber, duration, job_id, lane_code, read_attempt_row,
+    LineNumber, LoadedSpec, LockedRow, QueueNumber, RowPlace, duration, job_id, lane_code, read_attempt_row,
     read_locked, read_spec, seq_code, time,
 };
 use crate::{params, sql};
@@ -57,6 +57,8 @@ pub(crate) struct Record {
     plain: bool,
     /// There is a row in `leases`.
     is_extended: bool,
+    /// Where its row stands, if it was locked and not written since.
+    place: Option<RowPlace>,
     pub(crate) backoff: Backoff,
     /// As the database has it; `None` for a new one.
     stored: Option<Stored>,
@@ -109,6 +111,7 @@ impl Record {
             blocks: read.blocks,
             plain: read.plain,
             is_extended,
+            place: Some(read.place),
             payload_bytes: spec.payload_bytes,
             checkpoint_bytes: 0,
             has_payload: spec.has_payload,
@@ -207,7 +210,7 @@ pub(crate) struct Work {
     pub(crate) effects: Effects,
     pub(crate) floors: Arc<Floors>,
     queues: HashMap<QueueNumber, Queue>,
-    records: BTreeMap<i64, Record>,
+    records: BTreeMap<i64, Box<Record>>,
     history: BTreeMap<i64, Vec<Attempt>>,
     late_attempts: BTreeSet<(i64, u32)>,
     groups: groups::Groups,
@@ -401,7 +404,7 @@ impl Work {
             };
             there.insert(seq);
             let is_extended = extended.contains(&seq);
-            self.records.insert(seq, Record::loaded(read, spec, is_extended));
+            self.records.insert(seq, Box::new(Record::loaded(read, spec, is_extended)));
         }
         Ok(there)
     }
@@ -425,11 +428,11 @@ impl Work {
 
     /// A job by its id, if it was loaded and is there.
     pub(crate) fn find(&self, id: JobId) -> Option<&Record> {
-        self.records.get(&seq_code(id)).filter(|record| record.job.id == id)
+        self.record(seq_code(id)).filter(|record| record.job.id == id)
     }
 
     pub(crate) fn record(&self, seq: i64) -> Option<&Record> {
-        self.records.get(&seq)
+        self.records.get(&seq).map(Box::as_ref)
     }
 
     /// Loads the earlier attempts of jobs.

@@ -2,6 +2,7 @@
 -- Times are unix milliseconds; states, reasons, outcomes and kinds are numbers: `docs/internals/engine-postgres.md`.
 -- Indexes beside a key do without `ns`: two that begin alike cost the same in a table that was empty when it was last
 -- looked at, and the planner would take either for a row's key. Sweeps that go by them go through all namespaces.
+-- Rows of lists have `toast_tuple_target`: compressing them costs more than all else that is done for them.
 
 -- One row: what outlives everything. Who leases holds it in ROW SHARE mode, who raises the token sequence in
 -- EXCLUSIVE mode: so the sequence never goes back under a lease, and who only reads is in nobody's way.
@@ -39,8 +40,8 @@ CREATE TABLE onefold.rates (
 CREATE INDEX rates_last ON onefold.rates (last_ms);
 CREATE INDEX rates_full_until ON onefold.rates (full_until_ms);
 
--- Where a job stands, with its latest attempt. No index but the key, and room in each page for what its jobs become: so
--- updates stay there (HOT), and the table is no larger in the end.
+-- Where a job stands, with its latest attempt. No index but the key, and room in each page for what its jobs become, even
+-- if somebody's old transaction keeps all versions: so updates stay there (HOT), and the table is no larger in the end.
 CREATE TABLE onefold.jobs (
     ns smallint NOT NULL DEFAULT 0,
     seq bigint NOT NULL,
@@ -80,7 +81,7 @@ CREATE TABLE onefold.jobs (
     -- retention of its own, and a key, if any, that stays.
     plain boolean NOT NULL DEFAULT false,
     PRIMARY KEY (ns, seq)
-) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0.05);
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0.05);
 
 -- What was asked for. Written once, changed only by replace and edit before the first start.
 CREATE TABLE onefold.specs (
@@ -236,7 +237,7 @@ CREATE TABLE onefold.watches (
     poll bigint,
     seqs bigint[] NOT NULL,
     PRIMARY KEY (ns, check_ms, id)
-) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, toast_tuple_target = 8160);
 CREATE INDEX watches_poll ON onefold.watches (poll) WHERE poll IS NOT NULL;
 
 -- Open attempts that were extended. `check_ms` is when to look again, never later than the lease ends; an extension does
@@ -283,7 +284,7 @@ CREATE TABLE onefold.lots (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     seqs bigint[] NOT NULL,
     PRIMARY KEY (ns, queue, finished_ms, id)
-);
+) WITH (toast_tuple_target = 8160);
 
 -- Groups (I8). The row is the lock; `ready_seq` is who stands in `ready` for the group.
 CREATE TABLE onefold.groups (
@@ -371,7 +372,7 @@ CREATE TABLE onefold.event_inbox (
     -- What events of schedules tell besides, by their place.
     about json,
     PRIMARY KEY (ns, id)
-) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, toast_tuple_target = 8160);
 CREATE TABLE onefold.events (
     ns smallint NOT NULL DEFAULT 0,
     -- The cursor of the last event of the row.
@@ -385,7 +386,7 @@ CREATE TABLE onefold.events (
     attempts integer[] NOT NULL,
     about json,
     PRIMARY KEY (ns, last)
-);
+) WITH (toast_tuple_target = 8160);
 CREATE TABLE onefold.event_head (
     ns smallint NOT NULL DEFAULT 0,
     -- The cursor of the last event there ever was.

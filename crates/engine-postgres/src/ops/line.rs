@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use onefold_core::State;
 
 use crate::error::Outcome;
-use crate::floors::{LinePlace, Part, START};
+use crate::floors::{Claimed, LinePlace, Part, START};
 use crate::params;
 use crate::rows::{Coded, LineNumber};
 use crate::sql;
@@ -27,8 +27,10 @@ pub(super) struct Line {
     /// There are no more rows, no more segments.
     rows_ended: bool,
     segments_ended: bool,
-    /// Both were looked into from their start, and not from a floor.
+    /// Both were looked into from their start, and not from a floor, unless that was done lately and takes long.
     whole: bool,
+    rows_were_looked_at: bool,
+    segments_were_looked_at: bool,
     /// No segment is in the hands of others.
     waited: bool,
     segments: Vec<Segment>,
@@ -44,18 +46,24 @@ type Entry = (LinePlace, bool, bool);
 impl Line {
     /// A line that nothing was taken of yet.
     pub(super) fn open(work: &mut Work, line: LineNumber) -> Line {
-        let (floor, lowered) = work.floors.of(line, Part::Rows);
+        let mut rows = work.floors.of(line, Part::Rows);
         // The heads of groups were just put in line, anywhere in it.
-        let from = if work.effects.lines.published.contains(&line.0) { START } else { floor };
-        work.effects.lines.claimed.insert((line, Part::Rows), (from, lowered));
-        let (segments_from, lowered) = work.floors.of(line, Part::Segments);
-        work.effects.lines.claimed.insert((line, Part::Segments), (segments_from, lowered));
+        if work.effects.lines.published.contains(&line.0) {
+            (rows.at, rows.was_looked_at) = (START, false);
+        }
+        let segments = work.floors.of(line, Part::Segments);
+        for (part, from) in [(Part::Rows, rows), (Part::Segments, segments)] {
+            let claimed = Claimed { from, to: from.at, ended: false };
+            work.effects.lines.claimed.insert((line, part), claimed);
+        }
         Line {
-            from,
-            segments_from,
+            from: rows.at,
+            segments_from: segments.at,
             rows_ended: false,
             segments_ended: false,
-            whole: from == START && segments_from == START,
+            whole: rows.at == START && segments.at == START,
+            rows_were_looked_at: rows.was_looked_at,
+            segments_were_looked_at: segments.was_looked_at,
             waited: false,
             segments: Vec::new(),
             stale: BTreeSet::new(),
@@ -79,8 +87,13 @@ impl Line {
 
     /// Looks at it from its start again: others may have put somebody below a floor.
     pub(super) fn look_at_all(&mut self) {
-        (self.from, self.segments_from, self.whole) = (START, START, true);
-        (self.rows_ended, self.segments_ended) = (false, false);
+        if !self.rows_were_looked_at {
+            (self.from, self.rows_ended) = (START, false);
+        }
+        if !self.segments_were_looked_at {
+            (self.segments_from, self.segments_ended) = (START, false);
+        }
+        self.whole = true;
     }
 
     /// Waits for a segment that others are claiming from, who may leave the rest of it: whether there is one. Only for
@@ -105,6 +118,7 @@ impl Line {
 
     /// Looks again at those that were found, too: somebody may stand before them now.
     pub(super) fn begin_again(&mut self) {
+        (self.rows_were_looked_at, self.segments_were_looked_at) = (false, false);
         self.look_at_all();
         self.found.clear();
         self.segments.iter_mut().for_each(|segment| segment.looked = 0);
@@ -189,7 +203,15 @@ impl Line {
             let (priority, first) = self.segments_from;
             batch.push((sql::CLAIM_SEGMENTS, params![queue, lane, priority, first, segments]));
         }
+        let began = tokio::time::Instant::now();
         let mut replies = work.tx.pipeline(batch).await?.into_iter().map(|reply| reply.rows);
+        let took = began.elapsed();
+        if wants_rows && self.from == START {
+            work.floors.walked((queue, lane), Part::Rows, took);
+        }
+        if wants_segments && self.segments_from == START {
+            work.floors.walked((queue, lane), Part::Segments, took);
+        }
         let rows = if wants_rows { replies.next().unwrap_or_default() } else { Vec::new() };
         let found = if wants_segments { replies.next().unwrap_or_default() } else { Vec::new() };
         self.segments_ended |= wants_segments && (found.len() as i64) < segments;
@@ -245,9 +267,13 @@ impl Line {
 
     /// Writes down how far it is claimed, if this is kept: whoever was found and not taken still stands there.
     pub(super) fn close(&mut self, work: &mut Work, line: LineNumber, taken: &BTreeSet<i64>) {
-        for (part, from) in [(Part::Rows, self.from), (Part::Segments, self.segments_from)] {
-            if let Some((floor, _)) = work.effects.lines.claimed.get_mut(&(line, part)) {
-                *floor = from;
+        let parts = [
+            (Part::Rows, self.from, self.rows_ended),
+            (Part::Segments, self.segments_from, self.segments_ended),
+        ];
+        for (part, to, ended) in parts {
+            if let Some(claimed) = work.effects.lines.claimed.get_mut(&(line, part)) {
+                (claimed.to, claimed.ended) = (to, ended);
             }
         }
         for seq in self.found.drain(..) {

@@ -22,6 +22,10 @@ const LOTS: i64 = 4;
 const NEAR: DurationMs = DurationMs::from_ms(20_000);
 const NEAR_SWEPT: i64 = 200;
 
+/// What committed so much later than it began is found by the next sweep that begins at the start.
+const LATE: DurationMs = DurationMs::from_ms(10_000);
+const LATE_IDS: i64 = 10_000;
+
 /// When to look again at what somebody is at, or what is damaged; at jobs that are only kept too long.
 const LOOK_AGAIN: DurationMs = DurationMs::from_ms(1_000);
 const RETIRE_AGAIN: i64 = 60_000;
@@ -49,6 +53,7 @@ impl Done {
 /// Everything that is due of jobs, a bounded number of each kind, in one transaction: what becomes leasable is handed
 /// out when all of it is in line.
 pub(crate) async fn jobs(work: &mut Work, retires: bool) -> Outcome<Done> {
+    work.floors.begin_sweeps();
     let due = timers(work).await?;
     rates::open(work).await?;
     let lost = deadlines(work).await?.and(watched(work).await?);
@@ -161,8 +166,9 @@ async fn deadlines(work: &mut Work) -> Outcome<Done> {
 /// own to look at is left for the next time.
 async fn watched(work: &mut Work) -> Outcome<Done> {
     let now = work.now;
-    let rows = work.rows(sql::WATCHED, params![now.as_unix_ms(), WATCHES]).await?;
+    let rows = work.rows(sql::WATCHED, params![now.as_unix_ms(), WATCHES, watched_from(work)]).await?;
     if rows.is_empty() {
+        work.floors.sweep_from(|sweeps| sweeps.watched_ms = now.as_unix_ms());
         return Ok(Done::default());
     }
     let mut watches: Vec<(i64, i64, Vec<i64>)> = Vec::new();
@@ -215,6 +221,12 @@ async fn watched(work: &mut Work) -> Outcome<Done> {
     }
     work.flush().await?;
     Ok(done)
+}
+
+/// Before it nobody is to be looked at, but for whoever committed very late: those are found by the next whole sweep.
+fn watched_from(work: &Work) -> i64 {
+    let late = duration_code(LATE);
+    work.floors.swept().watched_ms.min(work.now.as_unix_ms()).saturating_sub(late)
 }
 
 /// Ends an attempt whose deadline passed.
@@ -332,16 +344,24 @@ async fn retention(work: &mut Work) -> Outcome<Done> {
 pub(crate) async fn sweep(work: &mut Work) -> Outcome<Done> {
     let now = work.now.as_unix_ms();
     let events_from = work.now.saturating_sub(limits::EVENTS_KEPT).as_unix_ms();
+    let near = work.now.saturating_add(NEAR).as_unix_ms();
     let batch = vec![
         (sql::OLD_RECEIPTS, params![now, SWEPT]),
         (sql::OLD_EVENTS, params![events_from, SWEPT]),
-        (sql::OLD_WATCHES, params![work.now.saturating_add(NEAR).as_unix_ms(), NEAR_SWEPT]),
-        (sql::FOLD_COUNTS, params![SWEPT]),
+        (sql::FOLD_COUNTS, params![SWEPT, work.floors.swept().folded]),
+        (sql::OLD_WATCHES, params![near, NEAR_SWEPT, watched_from(work)]),
         (sql::FOLD_REPEATS, params![SWEPT as i32]),
         (sql::NODES_FORGOTTEN, params![]),
     ];
     let replies = work.tx.pipeline(batch).await?;
     let more = replies.iter().take(2).any(|reply| reply.affected as i64 == SWEPT);
+    let folded: Option<i64> = match replies.get(2).and_then(|reply| reply.rows.first()) {
+        Some(row) => row.try_get(0)?,
+        None => None,
+    };
+    if let Some(folded) = folded {
+        work.floors.sweep_from(|sweeps| sweeps.folded = folded.saturating_sub(LATE_IDS));
+    }
     Ok(Done { more, ..Done::default() })
 }
 
@@ -356,7 +376,7 @@ pub(crate) async fn old_keys(work: &mut Work) -> Outcome<Done> {
 /// When something becomes due, if anything does.
 pub(crate) async fn next_due(work: &mut Work) -> Outcome<Option<Timestamp>> {
     let now = work.now.as_unix_ms();
-    let rows = work.rows(sql::NEXT_DUE, params![now]).await?;
+    let rows = work.rows(sql::NEXT_DUE, params![now, watched_from(work)]).await?;
     let due: Option<i64> = match rows.first() {
         Some(row) => row.try_get(0)?,
         None => None,

@@ -7,7 +7,7 @@ use onefold_core::{
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
-use super::{Coded, Columns, count_code, duration, duration_code, job_id, seq_code, spec, time};
+use super::{Coded, Columns, RowPlace, count_code, duration, duration_code, job_id, seq_code, spec, time};
 use crate::error::{Outcome, corrupt};
 use crate::params;
 use crate::pool::Params;
@@ -140,6 +140,7 @@ pub(crate) struct LockedRow {
     pub(crate) blocks: bool,
     /// The end of an attempt needs nothing of its spec.
     pub(crate) plain: bool,
+    pub(crate) place: RowPlace,
 }
 
 /// Reads a row that was locked, of a queue with this name.
@@ -148,7 +149,7 @@ pub(crate) fn read_locked(row: &Row, name: &QueueName) -> Outcome<LockedRow> {
     let (seq, created_ms): (i64, i64) = (columns.take()?, columns.take()?);
     let queue: QueueNumber = columns.take()?;
     let (job, blocks) = read_place(&mut columns, job_id(created_ms, seq)?, name.clone())?;
-    Ok(LockedRow { queue, job, blocks, plain: columns.take()? })
+    Ok(LockedRow { queue, job, blocks, plain: columns.take()?, place: columns.take()? })
 }
 
 fn read_place(columns: &mut Columns<'_>, id: JobId, queue: QueueName) -> Outcome<(Job, bool)> {

@@ -1,10 +1,12 @@
 //! Between rows and the words of the core.
 
 mod job;
+mod place;
 mod schedule;
 mod spec;
 
 pub(crate) use job::*;
+pub(crate) use place::RowPlace;
 pub(crate) use schedule::*;
 pub(crate) use spec::*;
 

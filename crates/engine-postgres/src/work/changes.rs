@@ -163,6 +163,7 @@ impl Work {
             has_payload: true,
             plain: false,
             is_extended: false,
+            place: None,
             backoff: spec.backoff.clone().unwrap_or_default(),
             job,
             spec,
@@ -178,7 +179,7 @@ impl Work {
             self.effects.deliveries |= record.spec.target.lane().is_http();
             self.hint(queue);
         }
-        self.records.insert(seq, record);
+        self.records.insert(seq, Box::new(record));
     }
 
     /// Changes a loaded job without moving it.
@@ -192,7 +193,7 @@ impl Work {
     pub(crate) fn put_spec(&mut self, seq: i64, spec: JobSpec) {
         // Whoever stands in line for a group may stand in another one now.
         let other_line = |record: &&Record| record.spec.target.lane() != spec.target.lane();
-        let group = self.records.get(&seq).filter(other_line).and_then(Record::group);
+        let group = self.record(seq).filter(other_line).and_then(Record::group);
         self.effects.deliveries |= spec.target.lane().is_http();
         if let Some(group) = group {
             self.publish_again(group);

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use onefold_core::schedule::ScheduleEvent;
-use onefold_core::{Attempt, JobId, JobSpec, Outcome as AttemptOutcome, State, Timestamp, limits};
+use onefold_core::{Attempt, JobId, JobSpec, Timestamp, limits};
 
 use super::groups::columns as group_columns;
 use super::moves::{
-    Batch, Moves, Pieces, column, lease_update, write_leases, write_lots, write_moves, write_watches,
+    Batch, Change, Moves, Pieces, change_of, column, completed_statement, lease_update, leased_statement,
+    write_leases, write_lots, write_moves, write_watches,
 };
 use super::{COUNTS, Record, SEGMENT, Stored, Work, WriteSpec};
 use crate::error::{Fault, Outcome};
@@ -16,8 +17,8 @@ use crate::params;
 use crate::place::{FinishedRow, LeaseRow, Places};
 use crate::rows::{
     Coded, JobToWrite, LineNumber, QueueNumber, attempt_row_columns, count_code, duration_code,
-    is_as_accepted, is_plain, is_plain_for_ends, job_columns, labels_json, leased_columns, more_json,
-    new_job_columns, plain_spec_columns, seq_code, spec_columns,
+    is_as_accepted, is_plain, is_plain_for_ends, job_columns, labels_json, more_json, new_job_columns,
+    plain_spec_columns, seq_code, spec_columns,
 };
 use crate::sql;
 
@@ -49,6 +50,7 @@ impl Work {
             record.is_extended = record.is_extended_when_stored(&places);
             record.stored = Some(Stored { job: record.job.clone(), blocks: record.blocks, places });
             record.write_spec = WriteSpec::Nothing;
+            record.place = None;
             record.earlier.clear();
         }
         Ok(())
@@ -57,6 +59,7 @@ impl Work {
     fn write_jobs(&mut self, batch: &mut Batch) {
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         let (mut leased, mut completed, mut unplain) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut leased_at, mut completed_at) = (Vec::new(), Vec::new());
         let mut attempts: Vec<(i64, &Attempt)> = Vec::new();
         let (mut new_specs, mut specs, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         for (seq, record) in &self.records {
@@ -68,8 +71,14 @@ impl Work {
                     continue;
                 }
                 Some(stored) if differs(stored, record) => match change_of(stored, record, self.now) {
-                    Change::Leased(until, attempt) => leased.push((*seq, until, attempt)),
-                    Change::Completed(content) => completed.push((*seq, content)),
+                    Change::Leased(until, attempt) => {
+                        leased.push((*seq, until, attempt));
+                        leased_at.extend(record.place);
+                    }
+                    Change::Completed(content) => {
+                        completed.push((*seq, content));
+                        completed_at.extend(record.place);
+                    }
                     Change::Other => changed.push(record.to_write()),
                 },
                 Some(_) => {}
@@ -100,11 +109,10 @@ impl Work {
             batch.push((sql::INSERT_SPECS, spec_columns(&new_specs, true)));
         }
         if !leased.is_empty() {
-            batch.push((sql::UPDATE_LEASED, leased_columns(self.now, &leased)));
+            batch.push(leased_statement(self.now, &leased, leased_at));
         }
         if !completed.is_empty() {
-            let (seqs, contents): (Vec<i64>, Vec<Option<i64>>) = completed.into_iter().unzip();
-            batch.push((sql::UPDATE_COMPLETED, params![self.now.as_unix_ms(), seqs, contents]));
+            batch.push(completed_statement(self.now, completed, completed_at));
         }
         if !unplain.is_empty() {
             batch.push((sql::UPDATE_PLAIN, params![unplain]));
@@ -418,41 +426,6 @@ impl Work {
         }
         self.rows(sql::UPDATE_LEASES, lease_update(&leases, true)).await?;
         Ok(())
-    }
-}
-
-/// What became of a stored job, where it is something that happens to many.
-enum Change<'a> {
-    /// It was leased; until when it may run again.
-    Leased(i64, &'a Attempt),
-    /// Its attempt completed, with this content.
-    Completed(Option<i64>),
-    Other,
-}
-
-fn change_of<'a>(stored: &Stored, record: &'a Record, now: Timestamp) -> Change<'a> {
-    let (Some(attempt), false) = (&record.job.attempt, record.is_extended || stored.blocks != record.blocks)
-    else {
-        return Change::Other;
-    };
-    let mut like = stored.job.clone();
-    (like.state, like.attempt) = (record.job.state, record.job.attempt.clone());
-    match (record.job.state, record.job.retry_until, &attempt.end) {
-        (State::Running, Some(until), None) if attempt.started_at == now && more_json(attempt).is_none() => {
-            like.retry_until = Some(until);
-            if like == record.job { Change::Leased(until.as_unix_ms(), attempt) } else { Change::Other }
-        }
-        (State::Completed, _, Some(end)) if end.at == now && end.outcome == AttemptOutcome::Completed => {
-            like.finished_at = Some(now);
-            // Of the attempt nothing but its end is new.
-            like.attempt = stored.job.attempt.clone();
-            if let Some(attempt) = &mut like.attempt {
-                attempt.end = Some(end.clone());
-            }
-            let is_all = like == record.job && end.error.is_none() && end.state == State::Completed;
-            if is_all { Change::Completed(end.content.map(u64::cast_signed)) } else { Change::Other }
-        }
-        _ => Change::Other,
     }
 }
 

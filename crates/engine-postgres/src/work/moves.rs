@@ -1,12 +1,16 @@
-//! Rows that come and go as jobs move: places in line, timers, leases, and lists that share a row.
+//! What is written as jobs move: rows that come and go (places in line, timers, leases, lists that share a row), and jobs
+//! to which the same happens.
 
 use std::collections::BTreeMap;
 
+use onefold_core::{Attempt, Outcome as AttemptOutcome, State, Timestamp};
+
+use super::{Record, Stored};
 use crate::floors::LinePlace;
 use crate::params;
 use crate::place::{FinishedRow, LeaseRow};
 use crate::pool::Params;
-use crate::rows::{LineNumber, QueueNumber};
+use crate::rows::{LineNumber, QueueNumber, RowPlace, count_code, duration_code, leased_columns, more_json};
 use crate::sql::{self, Sql};
 
 pub(super) type Batch = Vec<(Sql, Params)>;
@@ -189,5 +193,94 @@ pub(super) fn write_leases(
             column(extended, |l| l.2.poll),
         ];
         batch.push((sql::INSERT_LEASES, all));
+    }
+}
+
+/// What became of a stored job, where it is something that happens to many.
+pub(super) enum Change<'a> {
+    /// It was leased; until when it may run again.
+    Leased(i64, &'a Attempt),
+    /// Its attempt completed, with this content.
+    Completed(Option<i64>),
+    Other,
+}
+
+pub(super) fn change_of<'a>(stored: &Stored, record: &'a Record, now: Timestamp) -> Change<'a> {
+    let (Some(attempt), false) = (&record.job.attempt, record.is_extended || stored.blocks != record.blocks)
+    else {
+        return Change::Other;
+    };
+    let mut like = stored.job.clone();
+    (like.state, like.attempt) = (record.job.state, record.job.attempt.clone());
+    match (record.job.state, record.job.retry_until, &attempt.end) {
+        (State::Running, Some(until), None) if attempt.started_at == now && more_json(attempt).is_none() => {
+            like.retry_until = Some(until);
+            if like == record.job { Change::Leased(until.as_unix_ms(), attempt) } else { Change::Other }
+        }
+        (State::Completed, _, Some(end)) if end.at == now && end.outcome == AttemptOutcome::Completed => {
+            like.finished_at = Some(now);
+            // Of the attempt nothing but its end is new.
+            like.attempt = stored.job.attempt.clone();
+            if let Some(attempt) = &mut like.attempt {
+                attempt.end = Some(end.clone());
+            }
+            let is_all = like == record.job && end.error.is_none() && end.state == State::Completed;
+            if is_all { Change::Completed(end.content.map(u64::cast_signed)) } else { Change::Other }
+        }
+        _ => Change::Other,
+    }
+}
+
+/// A value is found by going through an array, so in one of so many.
+const ALIKE_MAX: usize = 1_000;
+
+/// Rows that are locked and to be changed alike are found where they are, which costs half of joining them with values.
+/// `places` are those of all of them, or there is one that is to be found by its key.
+pub(super) fn leased_statement(
+    now: Timestamp,
+    leased: &[(i64, i64, &Attempt)],
+    places: Vec<RowPlace>,
+) -> (Sql, Params) {
+    let alike = |(one, other): (&(i64, i64, &Attempt), &(i64, i64, &Attempt))| {
+        let ((_, until, a), (_, other_until, b)) = (one, other);
+        until == other_until
+            && (a.number, &a.worker, a.poll) == (b.number, &b.worker, b.poll)
+            && (a.lease, a.lease_until, a.deadline) == (b.lease, b.lease_until, b.deadline)
+    };
+    let are_alike = places.len() == leased.len()
+        && leased.len() <= ALIKE_MAX
+        && leased.iter().zip(leased.iter().skip(1)).all(alike);
+    let Some((_, until, attempt)) = leased.first().filter(|_| are_alike) else {
+        return (sql::UPDATE_LEASED, leased_columns(now, leased));
+    };
+    let all = params![
+        count_code(attempt.number),
+        column(leased, |(_, _, attempt)| attempt.token.get().cast_signed()),
+        column(leased, |(seq, _, _)| *seq),
+        attempt.worker.as_str().to_owned(),
+        now.as_unix_ms(),
+        duration_code(attempt.lease),
+        attempt.lease_until.as_unix_ms(),
+        attempt.deadline.as_unix_ms(),
+        attempt.poll.map(u64::cast_signed),
+        *until,
+        places,
+    ];
+    (sql::UPDATE_LEASED_ALIKE, all)
+}
+
+/// See [`leased_statement`].
+pub(super) fn completed_statement(
+    now: Timestamp,
+    completed: Vec<(i64, Option<i64>)>,
+    places: Vec<RowPlace>,
+) -> (Sql, Params) {
+    let now = now.as_unix_ms();
+    let (seqs, contents): (Vec<i64>, Vec<Option<i64>>) = completed.into_iter().unzip();
+    match contents.first() {
+        Some(content) if places.len() == seqs.len() && contents.iter().all(|other| other == content) => {
+            (sql::UPDATE_COMPLETED_ALIKE, params![now, *content, places])
+        }
+        _ => (sql::UPDATE_COMPLETED, params![now, seqs, contents]),
     }
 }
