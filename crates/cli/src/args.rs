@@ -16,6 +16,7 @@ use crate::manage::{CancelArgs, DeleteArgs, QueueArgs, RedriveArgs, RetryArgs};
 use crate::migrate::MigrateArgs;
 use crate::schedules::SchedulesArgs;
 use crate::signing::SigningKeyArgs;
+use crate::targets::TargetsArgs;
 use crate::work::WorkArgs;
 
 /// A durable job queue: many deliveries, one effect.
@@ -84,6 +85,9 @@ pub(crate) enum Command {
     /// Show effects and what was recorded of them; resolve those nobody knows about
     #[command(after_help = EFFECTS)]
     Effects(EffectsArgs),
+    /// List targets that said that they are gone, and go on with them
+    #[command(after_help = TARGETS)]
+    Targets(TargetsArgs),
     /// Make a key that signs deliveries
     #[command(after_help = SIGNING_KEY)]
     SigningKey(SigningKeyArgs),
@@ -208,6 +212,13 @@ Examples:
 
 States: executing, completed, released, indeterminate. A job that died of an indeterminate effect may be retried
 once that is resolved.";
+
+const TARGETS: &str = "\
+Examples:
+  onefold targets
+  onefold targets resume https://shop.example
+
+A target that answers 410 is parked: its jobs wait, and cost no attempts, until it is resumed.";
 
 const SIGNING_KEY: &str = "\
 Examples:

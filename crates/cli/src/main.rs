@@ -21,6 +21,7 @@ mod serve;
 mod signals;
 mod signing;
 mod table;
+mod targets;
 mod time;
 mod work;
 
@@ -61,6 +62,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Retry(args) => block_on(manage::retry(args, &config, output)),
         Command::Delete(args) => block_on(manage::delete(args, &config, output)),
         Command::Effects(args) => block_on(effects::effects(args, &config, output)),
+        Command::Targets(args) => block_on(targets::targets(args, &config, output)),
         Command::SigningKey(args) => signing::signing_key(args, output),
         Command::Bench(args) => run_on_all_cores(bench::bench(args, &config, output)),
         Command::Doctor(args) => block_on(doctor::doctor(args, &config, output)),

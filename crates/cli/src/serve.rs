@@ -147,6 +147,7 @@ fn deliver(
     });
     let deliverer = HttpDeliverer::new(DelivererParts {
         client,
+        engine: Arc::clone(&engine),
         keys,
         lanes: LaneLimits::default(),
         clock: Arc::clone(&clock),

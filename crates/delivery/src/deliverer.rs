@@ -3,12 +3,12 @@
 //! What is leased beyond what can start at once is bounded by what a lane did of late: a target that hangs has nobody
 //! waiting here, however many jobs it has in the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onefold_core::{
-    BoxFuture, Clock, DurationMs, End, Entropy, FencingToken, JobError, JobId, Lane, LeasedJob, Origin,
-    Payload, SettleAction, SettleOp, Target,
+    BoxFuture, Clock, DurationMs, End, Engine, Entropy, FencingToken, JobError, JobId, Lane, LeasedJob,
+    Origin, Parked, ParkedTargets, Payload, SettleAction, SettleOp, Target,
 };
 use onefold_runtime::{Deliverer, Room};
 use tokio::sync::{Notify, watch};
@@ -28,8 +28,6 @@ const WINDOW: DurationMs = DurationMs::from_ms(1_000);
 const AHEAD_MAX: u32 = 100;
 /// Jobs of one lease at the most.
 const LEASE_MAX: u32 = 500;
-/// How long nothing is sent to a target that said that it is gone.
-const GONE_PAUSE: DurationMs = DurationMs::from_ms(3_600_000);
 /// Between two sweeps of connections nobody uses.
 const SWEEP: DurationMs = DurationMs::from_ms(10_000);
 
@@ -37,6 +35,8 @@ const SWEEP: DurationMs = DurationMs::from_ms(10_000);
 pub struct DelivererParts {
     /// Makes the requests.
     pub client: Client,
+    /// Remembers which targets are gone.
+    pub engine: Arc<dyn Engine>,
     /// What signs them. May change at any time.
     pub keys: watch::Receiver<KeyRing>,
     /// How many at once.
@@ -54,6 +54,7 @@ pub struct HttpDeliverer {
 
 struct Shared {
     client: Client,
+    engine: Arc<dyn Engine>,
     keys: watch::Receiver<KeyRing>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -68,6 +69,10 @@ struct State {
     pace: HashMap<Origin, Pace>,
     running: HashMap<(JobId, FencingToken), CancellationToken>,
     to_tell: Vec<SettleOp>,
+    /// Targets that said that they are gone, and that is not durable yet.
+    gone: Vec<(Origin, Parked)>,
+    /// Targets that are parked in the store, as far as is known here.
+    parked: HashSet<Origin>,
     window_ends: DurationMs,
     sweep_at: DurationMs,
     draining: bool,
@@ -98,13 +103,23 @@ impl HttpDeliverer {
             pace: HashMap::new(),
             running: HashMap::new(),
             to_tell: Vec::new(),
+            gone: Vec::new(),
+            parked: HashSet::new(),
             window_ends: now.saturating_add(WINDOW),
             sweep_at: now.saturating_add(SWEEP),
             draining: false,
         };
-        let DelivererParts { client, keys, clock, entropy, .. } = parts;
-        let shared =
-            Shared { client, keys, clock, entropy, slots, state: Mutex::new(state), told: Notify::new() };
+        let DelivererParts { client, engine, keys, clock, entropy, .. } = parts;
+        let shared = Shared {
+            client,
+            engine,
+            keys,
+            clock,
+            entropy,
+            slots,
+            state: Mutex::new(state),
+            told: Notify::new(),
+        };
         HttpDeliverer { shared: Arc::new(shared) }
     }
 }
@@ -188,7 +203,26 @@ impl Deliverer for HttpDeliverer {
     }
 
     fn refresh(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
+        Box::pin(async move {
+            let gone = std::mem::take(&mut self.shared.lock().gone);
+            let engine = self.shared.engine.as_ref();
+            let looked = match gone.is_empty() {
+                true => ParkedTargets::of(engine).await,
+                false => {
+                    let park = |parked: &mut ParkedTargets| {
+                        gone.iter().for_each(|(origin, why)| parked.park(origin, why.clone()));
+                    };
+                    ParkedTargets::change(engine, park).await
+                }
+            };
+            match looked {
+                Ok(parked) => self.shared.parked_are(&parked),
+                Err(error) => {
+                    tracing::warn!(%error, "it is not known which targets are parked; it is tried again");
+                    self.shared.lock().gone.extend(gone);
+                }
+            }
+        })
     }
 }
 
@@ -204,6 +238,23 @@ fn give_back(job: &LeasedJob, end: End) -> Vec<SettleOp> {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows what the store says: parks what somebody else found gone, starts again what was resumed.
+    fn parked_are(&self, parked: &ParkedTargets) {
+        let now = self.clock.monotonic();
+        let mut state = self.lock();
+        let listed: HashSet<Origin> = parked.origins().collect();
+        let before = std::mem::take(&mut state.parked);
+        for origin in listed.difference(&before) {
+            tracing::warn!(%origin, "parked: the target said that it is gone; `onefold targets resume` goes on");
+            state.lanes.park(origin.clone());
+        }
+        for origin in before.difference(&listed) {
+            tracing::info!(%origin, "the target is delivered to again");
+            state.lanes.resume(origin, now);
+        }
+        state.parked = listed;
     }
 
     fn tell(&self, state: &mut State, ops: Vec<SettleOp>) {
@@ -292,11 +343,10 @@ impl Run {
     fn end(&mut self, state: &mut State, news: LaneNews) {
         if let Some(pass) = self.pass.take() {
             let now = self.shared.clock.monotonic();
-            // Parking for good waits for a way to resume: until then a target that is gone is asked again now and then.
-            let gone = news.health == Health::Gone;
-            let news =
-                if gone { LaneNews { health: Health::Unknown, pause: Some(GONE_PAUSE) } } else { news };
-            state.lanes.finish(&self.origin, pass, news, now);
+            if state.lanes.finish(&self.origin, pass, news, now) {
+                let why = Parked { since: self.shared.clock.now().to_string(), job: self.key.0.to_string() };
+                state.gone.push((self.origin.clone(), why));
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use onefold_core::{Origin, TargetUrl, Timestamp};
+use onefold_core::{Origin, Timestamp};
 use thiserror::Error;
 
 use crate::sign::{InvalidKey, SigningKey, SigningKeys, TooManyKeys};
@@ -122,15 +122,15 @@ fn key(line: &str) -> Result<(SigningKey, Option<Timestamp>), BadKeyLine> {
     }
 }
 
-/// The origin in brackets: a URL without anything behind its port.
+/// The origin in brackets.
 fn origin(line: &str) -> Option<Origin> {
-    let text = line.strip_prefix('[')?.strip_suffix(']')?;
-    let url = TargetUrl::parse(text).ok()?;
-    (*url.path_and_query() == "/" && !text.contains('#')).then(|| url.origin())
+    Origin::parse(line.strip_prefix('[')?.strip_suffix(']')?)
 }
 
 #[cfg(test)]
 mod tests {
+    use onefold_core::TargetUrl;
+
     use super::*;
 
     const ONE: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

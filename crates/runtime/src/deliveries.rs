@@ -44,7 +44,7 @@ pub trait Deliverer: Send + Sync + 'static {
     /// Starts nothing more and gives back what waits. What runs goes on.
     fn drain(&self);
 
-    /// Looks at what is kept durably for it, for changes somebody else made.
+    /// Brings what is kept durably for it up to date, and looks for changes somebody else made.
     fn refresh(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -313,6 +313,7 @@ impl Loop {
         while let Some(written) = self.writing.join_next().await {
             self.written(written.unwrap_or_default());
         }
+        deliverer.refresh().await;
     }
 }
 

@@ -15,7 +15,7 @@ use crate::openapi::{Api, document};
 use crate::routes::docs::Document;
 use crate::routes::{
     add, backup, docs, effects, events, health, jobs, keys, leases, metrics, pages, queues, redrive,
-    schedules,
+    schedules, targets,
 };
 use crate::state::AppState;
 
@@ -49,6 +49,8 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(schedules::resume))
         .routes(routes!(schedules::run))
         .routes(routes!(schedules::next))
+        .routes(routes!(targets::list))
+        .routes(routes!(targets::resume))
         .routes(routes!(events::events))
         .routes(routes!(backup::backup))
         .routes(routes!(metrics::metrics))

@@ -19,6 +19,7 @@ mod problem;
 mod queues;
 mod read;
 mod schedules;
+mod targets;
 mod text;
 
 pub use add::*;
@@ -33,4 +34,5 @@ pub use queues::*;
 pub use read::{Fault, ITEMS_MAX, ReadError, read};
 pub use schedules::*;
 pub use serde_json::value::RawValue;
+pub use targets::*;
 pub use text::{Headers, Span, Text, present};

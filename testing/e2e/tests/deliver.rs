@@ -260,6 +260,39 @@ fn a_server_does_not_start_with_keys_that_it_cannot_use_or_that_others_can_read(
     assert!(start().contains("chmod o="), "{}", start());
 }
 
+/// W-07: a target that says that it is gone is parked: durably, over a SIGKILL, without costing its other jobs attempts, until
+/// somebody resumes it. Others go on.
+#[test]
+fn w_07_a_target_that_is_gone_is_parked_over_restarts_until_it_is_resumed() {
+    on_each_engine("gone", |server| {
+        let (gone, fine, mut client) = (receiver(), receiver(), server.client());
+        // One attempt each: a repeat of the first would park it again.
+        let job = |url: String| json!({ "target": { "url": url }, "max_attempts": 1 });
+        let first = client.post("/v1/queues/hooks/jobs", &job(gone.url("/status/410"))).ok();
+        assert_eq!(text(&gone.next(), &["headers", "onefold-attempt"]), "1");
+        let parked = until("the target to be parked", PATIENCE, || {
+            let parked = client.get("/v1/targets").ok()["parked"].as_array().unwrap().clone();
+            (!parked.is_empty()).then_some(parked)
+        });
+        assert_eq!((text(&parked[0], &["origin"]), &parked[0]["job"]), (gone.url("").as_str(), &first["id"]));
+        server.restart();
+        let mut client = server.client();
+        let waits = client.post("/v1/queues/hooks/jobs", &job(gone.url("/"))).ok();
+        let other = client.post("/v1/queues/hooks/jobs", &job(fine.url("/"))).ok();
+        ended(&mut client, text(&other, &["id"]), "completed");
+        let standing = onefold_e2e::job(&mut client, text(&waits, &["id"]));
+        assert_eq!((&standing["state"], &standing["attempt"]), (&json!("available"), &json!(0)));
+        assert!(gone.told().is_empty(), "nothing was sent to it");
+        let mut command = onefold_command(Path::new("/"));
+        command.args(["targets", "resume", &gone.url("/any"), "--url", &server.url()]);
+        let (status, said, errors) = Process::start(&mut command, "").finish(PATIENCE);
+        assert!(status.success() && said[0].contains("delivered to again"), "{said:?} {errors}");
+        ended(&mut client, text(&waits, &["id"]), "completed");
+        let refused = client.post("/v1/targets/resume", &json!({ "url": "gopher://a" }));
+        assert_eq!(refused.refusal(), (422, "invalid-target".to_owned()));
+    });
+}
+
 /// SIGTERM: a delivery that does not end within the drain timeout is given back at no cost.
 #[test]
 fn a_delivery_that_hangs_is_given_back_when_the_server_is_told_to_stop() {

@@ -220,7 +220,7 @@ fn why_it_waits(job: &Job<'_>) -> String {
         }
         None if job.target.is_some() => {
             "Nothing in its queue holds it back: it is delivered once its target has a free slot. If it stays here, no server \
-             delivers, or its target rests after failures or asked for a pause."
+             delivers, or its target rests after failures, asked for a pause, or is parked (`onefold targets`)."
                 .to_owned()
         }
         None => format!(

@@ -1,6 +1,7 @@
 //! Where a job runs: a worker leases it, or it is delivered to a URL.
 
 mod headers;
+mod parked;
 mod url;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use self::headers::{InvalidTargetHeader, TargetHeaders};
+pub use self::parked::{Parked, ParkedTargets};
 pub use self::url::{
     InvalidMethod, InvalidTarget, Origin, Scheme, TargetHost, TargetMethod, TargetUrl, URL_BYTES_MAX,
 };

@@ -192,6 +192,14 @@ pub struct Origin {
     port: u16,
 }
 
+impl Origin {
+    /// Reads one: a URL with nothing behind its port.
+    pub fn parse(text: &str) -> Option<Origin> {
+        let url = TargetUrl::parse(text).ok()?;
+        (*url.path_and_query() == "/" && !text.contains('#')).then(|| url.origin())
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {

@@ -14,3 +14,4 @@ pub(crate) mod pages;
 pub(crate) mod queues;
 pub(crate) mod redrive;
 pub(crate) mod schedules;
+pub(crate) mod targets;
