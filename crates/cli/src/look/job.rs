@@ -29,7 +29,7 @@ pub(crate) async fn job(args: JobArgs, config: &Config, output: Output) -> Resul
 /// The whole page, line by line.
 fn page(job: &Job<'_>, now: Timestamp) -> Vec<String> {
     let mut lines = vec![format!("{} in queue {}: {}", job.id, job.queue, headline(job))];
-    lines.extend(facts(job, now).into_iter().map(|(name, value)| format!("  {name:<10} {value}")));
+    lines.extend(facts(job, now).into_iter().map(|(name, value)| format!("  {name:<9} {value}")));
     lines.push(String::new());
     lines.push("What happened".to_owned());
     for (time, what) in explain::timeline(job) {
@@ -86,8 +86,11 @@ fn facts(job: &Job<'_>, now: Timestamp) -> Vec<(&'static str, String)> {
         format!("{method} {}", target.url)
     };
     tell("target", job.target.as_ref().map(target));
-    tell("on success", job.on_success.as_ref().map(target));
-    tell("on failure", job.on_failure.as_ref().map(target));
+    tell("tells", job.on_success.as_ref().map(|told| format!("{} once it completed", target(told))));
+    tell(
+        "tells",
+        job.on_failure.as_ref().map(|told| format!("{} once it is dead or cancelled", target(told))),
+    );
     let payload = job.payload.map(|payload| cut(payload.get(), VALUE));
     let raw = job.payload_base64.as_ref().map(|text| {
         let kind = job.content_type.as_ref().map_or("bytes", |kind| kind);
