@@ -14,6 +14,7 @@ mod embedded;
 mod error;
 #[cfg(feature = "engine-postgres")]
 mod in_tx;
+pub mod inbox;
 mod local_code;
 mod payload;
 mod queue;

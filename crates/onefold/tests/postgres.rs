@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
 
+#[path = "postgres/inbox.rs"]
+mod inbox;
 mod support;
 
 use std::sync::{Arc, LazyLock};
