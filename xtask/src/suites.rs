@@ -170,13 +170,14 @@ pub(crate) const SUITES: &[Suite] = &[
     },
     Suite {
         name: "nodes",
-        proves: "the release binary on PostgreSQL: the demo, SIGKILL under load, bad input, outages, TLS, doctor",
+        proves: "the release binary on PostgreSQL: the demo, SIGKILL under load, limits over nodes, bad input, outages, TLS, doctor",
         tools: &["postgres"],
         env: &[ONEFOLD_BIN],
         steps: &[
             RELEASE,
             Step::Test { package: "onefold-e2e", test: "postgres" },
             Step::Test { package: "onefold-e2e", test: "postgres_kill" },
+            Step::Test { package: "onefold-e2e", test: "limits" },
         ],
         ..SUITE
     },

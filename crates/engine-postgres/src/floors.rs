@@ -48,11 +48,19 @@ struct Floor {
     look_from: Option<LinePlace>,
     /// Looks around until a claim begins at the start.
     rests: u32,
+    /// All of it was looked at since the last look around.
+    looked_at: bool,
 }
 
 impl Floor {
-    const NONE: Floor =
-        Floor { at: START, lowered: 0, before: [START; LOOKED_BACK], look_from: None, rests: 0 };
+    const NONE: Floor = Floor {
+        at: START,
+        lowered: 0,
+        before: [START; LOOKED_BACK],
+        look_from: None,
+        rests: 0,
+        looked_at: false,
+    };
 
     fn forget(&mut self) {
         *self = Floor { lowered: self.lowered + 1, ..Floor::NONE };
@@ -68,6 +76,7 @@ impl Floor {
         let [.., oldest] = self.before;
         self.look_from = Some(if self.rests == 0 { START } else { oldest.min(self.at) });
         self.rests = self.rests.saturating_sub(1);
+        self.looked_at = false;
         self.before.rotate_right(1);
         let [latest, ..] = &mut self.before;
         *latest = self.at;
@@ -89,7 +98,8 @@ pub(crate) struct From {
     pub(crate) lowered: u64,
     /// It looks for whoever was put below.
     pub(crate) looks_back: bool,
-    /// To look at all of it takes long, and was done lately.
+    /// To look at all of it takes long, and was done since the last look around. Who finds nobody else looks at all of it, so
+    /// that a job which is due waits for no longer than that for an idle worker.
     pub(crate) was_looked_at: bool,
 }
 
@@ -143,7 +153,7 @@ impl Floors {
     pub(crate) fn of(&self, line: LineNumber, part: Part) -> From {
         let mut floors = self.lock();
         let floor = floors.entry((line, part)).or_insert(Floor::NONE);
-        let (look_from, was_looked_at) = (floor.look_from.take(), floor.rests > 0);
+        let (look_from, was_looked_at) = (floor.look_from.take(), floor.rests > 0 && floor.looked_at);
         let (at, looks_back) = (look_from.unwrap_or(floor.at), look_from.is_some());
         From { at, lowered: floor.lowered, looks_back, was_looked_at }
     }
@@ -158,6 +168,7 @@ impl Floors {
         if let Some(floor) = self.lock().get_mut(&(line, part)) {
             let rests = took.as_millis() / WHOLE_LOOK.as_millis();
             floor.rests = u32::try_from(rests).unwrap_or(u32::MAX).min(RESTS_MAX);
+            floor.looked_at = true;
         }
     }
 
@@ -320,6 +331,8 @@ mod tests {
             4 + 3,
             "until it is known how far it was claimed, and then with each eleventh look"
         );
+        assert!(!of(&floors, 1).was_looked_at, "who finds nobody else may look once in each second");
+        floors.walked((1, 0), Part::Rows, 10 * WHOLE_LOOK);
         assert!(of(&floors, 1).was_looked_at);
         floors.committed(&put(1, (0, 7)));
         assert_eq!(of(&floors, 1).at, (0, 6), "our own are known at once");

@@ -258,7 +258,7 @@ impl Claim {
         }
         if !limited.is_empty() {
             // Who counts what runs counts alone.
-            work.rows(sql::LOCK_QUEUES, params![limited.clone()]).await?;
+            rates::lock(work, limited.clone()).await?;
             let rows = work.rows(sql::QUEUES_BY_NUMBER, params![limited.clone()]).await?;
             work.read_queues(&rows)?;
         }
@@ -270,8 +270,12 @@ impl Claim {
                 None => u64::MAX,
                 Some(limit) => {
                     let rows = work.rows(sql::RUNNING, params![number, i64::from(limit)]).await?;
-                    let running: i64 =
-                        rows.first().ok_or_else(|| corrupt("a count without a row"))?.try_get(0)?;
+                    let row = rows.first().ok_or_else(|| corrupt("a count without a row"))?;
+                    let running: i64 = row.try_get(0)?;
+                    // Others may have ended since this transaction began, and nobody is to read that they overlapped.
+                    if let Some(later) = work.tx.time_in(row, 1)? {
+                        work.now = work.now.max(later);
+                    }
                     u64::from(limit).saturating_sub(running.cast_unsigned())
                 }
             };

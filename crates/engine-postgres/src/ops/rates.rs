@@ -10,6 +10,17 @@ use crate::rows::QueueNumber;
 use crate::sql;
 use crate::work::Work;
 
+/// Locks queues. What others leased before this was had did not begin after it: a time before theirs would be taken for a clock
+/// that was set back.
+pub(super) async fn lock(work: &mut Work, queues: Vec<QueueNumber>) -> Outcome<()> {
+    for row in &work.rows(sql::LOCK_QUEUES, params![queues]).await? {
+        if let Some(later) = work.tx.time_in(row, 1)? {
+            work.now = work.now.max(later);
+        }
+    }
+    Ok(())
+}
+
 /// What counts for the rates of these queues; queues of which nothing does are left out.
 pub(super) async fn starts(
     work: &mut Work,
@@ -45,7 +56,7 @@ pub(super) async fn open(work: &mut Work) -> Outcome<()> {
     let rows = work.rows(sql::AHEAD_RATES, params![now]).await?;
     let ahead = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<QueueNumber>, _>>()?;
     if !ahead.is_empty() {
-        work.rows(sql::LOCK_QUEUES, params![ahead.clone()]).await?;
+        lock(work, ahead.clone()).await?;
         let rows = work.rows(sql::QUEUES_BY_NUMBER, params![ahead.clone()]).await?;
         work.read_queues(&rows)?;
         for (queue, mut starts) in starts(work, ahead).await? {
