@@ -2,10 +2,10 @@
 //! requests with no queue, what pending ones cost in memory, and what one target that hangs costs the others.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,6 +17,8 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::process::Process;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -49,38 +51,6 @@ pub(crate) struct Args {
     /// Where the server keeps its data; emptied first.
     #[arg(long, default_value = "target/bench/deliveries")]
     dir: PathBuf,
-}
-
-/// A process that says in its first line where it listens.
-struct Process {
-    child: Child,
-    address: String,
-}
-
-impl Process {
-    fn start(command: &mut Command) -> Result<Process, Failure> {
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-        let url = line.split_whitespace().find(|word| word.starts_with("http://")).ok_or("no address")?;
-        let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Ok(Process { child, address })
-    }
-
-    /// Memory it holds, in MiB.
-    fn resident(&self) -> Result<u64, Failure> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        let kib: u64 = line.split_whitespace().next().ok_or("no VmRSS")?.parse()?;
-        Ok(kib / 1024)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// One connection that asks one thing after the other.

@@ -1,15 +1,16 @@
 //! The server over HTTP, client and server on the same cores, beside a bare axum handler that
 //! parses the same bodies and stores nothing.
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::process::Process;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -29,42 +30,17 @@ pub(crate) struct Args {
     dir: PathBuf,
 }
 
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    /// Starts a process whose first line of output ends in a URL.
-    fn start(command: &mut Command) -> Result<Server, Failure> {
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        let output = child.stdout.take().ok_or("no output")?;
-        BufReader::new(output).read_line(&mut line)?;
-        let url = line.split_whitespace().find(|word| word.starts_with("http://")).ok_or("no address")?;
-        let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Ok(Server { child, address })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let _ = std::fs::remove_dir_all(&args.dir);
     std::fs::create_dir_all(&args.dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let time = Duration::from_secs(args.seconds);
-    let bare = Server::start(Command::new(std::env::current_exe()?).arg("bare-server"))?;
+    let bare = Process::start(Command::new(std::env::current_exe()?).arg("bare-server"))?;
     let bare_single = runtime.block_on(load(&bare.address, args.in_flight, time, 1))?;
     let bare_arrays = runtime.block_on(load(&bare.address, args.in_flight.min(16), time, 50))?;
     drop(bare);
     let serve = |name: &str| {
-        Server::start(
+        Process::start(
             Command::new(&args.bin)
                 .args(["serve", "--listen", "127.0.0.1:0", "--data"])
                 .arg(args.dir.join(name))

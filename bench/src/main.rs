@@ -6,6 +6,7 @@ mod engine;
 mod floor;
 mod http;
 mod postgres;
+mod process;
 mod schedules;
 
 use clap::{Parser, Subcommand};
